@@ -1,0 +1,18 @@
+//! What must be atomic across processes; knows no Python.
+//!
+//! Role in the flow: `corral-py` calls everything here; nothing here calls upwards.
+//! Invariants: only [`sync`] imports atomics, so that loom can replace them; only [`sys`] calls the system;
+//! whatever is read from shared memory (offset, length, index, state) is checked before it is used, and
+//! damage is an error, never a panic: a panic with a claim open would be a crash in shared state.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod doorbell;
+pub mod heap;
+pub mod identity;
+pub mod ring;
+pub mod sync;
+pub mod sys;
+pub mod wait;

@@ -1,0 +1,1 @@
+//! Waiting for many things at once: rings, descriptors and kicks.

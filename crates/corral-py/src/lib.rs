@@ -1,0 +1,19 @@
+//! The Python module `corral._native`: converts, releases the GIL, maps errors; no algorithm.
+//!
+//! Each submodule adds its own classes and functions with a `register` function, so that this file
+//! only lists the rooms.
+
+use pyo3::prelude::*;
+
+mod heap;
+mod link;
+mod wait;
+
+/// What must be atomic across processes; private, typed in `_native.pyi`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    heap::register(module)?;
+    link::register(module)?;
+    wait::register(module)?;
+    Ok(())
+}

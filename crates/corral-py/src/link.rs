@@ -1,0 +1,9 @@
+//! Link for Python: both sides of a ring pair.
+
+use pyo3::prelude::*;
+
+/// Adds this room's classes and functions to the module.
+#[allow(clippy::unnecessary_wraps, reason = "all rooms register in the same way")]
+pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}

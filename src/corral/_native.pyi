@@ -1,0 +1,1 @@
+"""Types of the native module; checked against the built module by stubtest (`make types`)."""
