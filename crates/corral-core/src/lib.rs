@@ -9,10 +9,17 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+#[cfg(not(loom))]
+pub mod deathwatch;
 pub mod doorbell;
+pub mod frame;
+// Memory shared between processes cannot be made of loom's atomics: what lives in it is not built for a model.
+#[cfg(not(loom))]
 pub mod heap;
+#[cfg(not(loom))]
 pub mod identity;
 pub mod ring;
 pub mod sync;
+#[cfg(not(loom))]
 pub mod sys;
 pub mod wait;

@@ -1,0 +1,3 @@
+//! What frames are made of.
+
+pub mod parts;
