@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-rust lint format types arch loom bench build clean
+.PHONY: help demo test test-fast test-rust lint format types arch api loom bench build clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -75,6 +75,9 @@ types: build ## mypy --strict; the stub of the native module against the module 
 arch: build ## Import layers, public API, size limits, links, cost of import
 	$(BIN)/lint-imports
 	$(PYTEST) tests/arch
+
+api: build ## Write down the public API, after a change that is meant
+	$(BIN)/python tests/arch/test_public_api.py
 
 loom: ## Check ring and doorbell under every interleaving (within loom's bounds)
 	RUSTFLAGS='--cfg loom' LOOM_MAX_PREEMPTIONS=$${LOOM_MAX_PREEMPTIONS:-2} \

@@ -1,0 +1,86 @@
+"""What may be done in one place only is done in no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "corral"
+CORE = ROOT / "crates" / "corral-core" / "src"
+BINDING = ROOT / "crates" / "corral-py" / "src"
+
+# module of ours -> what it may take from the standard library's own multiprocessing: names, never machinery
+BORROWED = {
+    "corral._errors_late": "exception classes, so that `except` clauses keep working",
+}
+PURE = ("scheduler", "ledger", "supervision", "chunking")
+IMPURE = {"os", "time", "threading", "random", "select", "signal", "socket", "subprocess"}
+
+
+def rust(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield each Rust file's name under `root` and its code, without comments."""
+    for path in sorted(root.rglob("*.rs")):
+        code = "\n".join(re.sub(r"//.*", "", line) for line in path.read_text().splitlines())
+        yield str(path.relative_to(root)), code
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Yield each Python module of the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        yield name, ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_only_sync_names_the_atomics() -> None:
+    users = {name for name, code in rust(CORE) if re.search(r"\b(std|core|loom)::sync::atomic\b", code)}
+    assert users <= {"sync.rs"}
+
+
+def test_only_sys_calls_the_system() -> None:
+    users = {name for name, code in rust(CORE) if re.search(r"\blibc\b", code)}
+    assert {name for name in users if not name.startswith("sys/")} == set()
+
+
+def test_the_binding_has_unsafe_code_only_for_the_buffer_protocol() -> None:
+    users = {name for name, code in rust(BINDING) if re.search(r"\bunsafe\b", code)}
+    assert users <= {"heap.rs", "buffer.rs"}
+
+
+def test_the_core_knows_no_python() -> None:
+    assert "pyo3" not in (CORE.parent / "Cargo.toml").read_text()
+
+
+def test_nothing_delegates_to_the_machinery_we_replace() -> None:
+    found = {
+        f"{module} imports {name}"
+        for module, tree in modules()
+        for name in imports(tree)
+        if name.split(".")[0] == "multiprocessing" or name.startswith("concurrent.futures.process")
+        if module not in BORROWED
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_what_decides_does_nothing(name: str) -> None:
+    path = PACKAGE / "_engine" / f"{name}.py"
+    if not path.exists():
+        pytest.skip("not built yet")
+    taken = {module.split(".")[0] for module in imports(ast.parse(path.read_text()))}
+    assert taken & IMPURE == set()
