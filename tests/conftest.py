@@ -92,12 +92,15 @@ def _threads() -> frozenset[str]:
 
 
 def _descriptors() -> frozenset[str]:
+    listing = f"/proc/{os.getpid()}/fd"
     found = set()
-    for entry in os.scandir("/proc/self/fd"):
+    for name in os.listdir(listing):
         try:
-            found.add(f"{entry.name} -> {os.readlink(entry.path)}")
+            target = os.readlink(f"{listing}/{name}")
         except OSError:
-            continue  # the descriptor of this very listing
+            continue  # closed meanwhile
+        if target != listing:
+            found.add(f"{name} -> {target}")
     return frozenset(found)
 
 

@@ -47,7 +47,9 @@ class Group:
 
     __slots__ = ("blob", "needs", "number", "transient")
 
-    def __init__(self, number: int, blob: bytes, needs: tuple[Group, ...] = (), *, transient: bool = False) -> None:
+    def __init__(
+        self, number: int, blob: bytes, needs: tuple[Group, ...] = (), *, transient: bool = False
+    ) -> None:
         self.number = number
         self.blob = blob
         self.needs = needs
