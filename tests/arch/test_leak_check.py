@@ -49,8 +49,6 @@ def test_each_kind_of_leak_fails_its_test(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = leaks\n")
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", str(tmp_path)]
     said = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path).stdout
-    failed = {
-        line.split("::")[1].split()[0] for line in said.splitlines() if line.startswith("ERROR test_leaky")
-    }
+    failed = set(re.findall(r"^ERROR test_leaky.py::(\w+)", said, re.MULTILINE))
     assert failed == {"test_descriptor", "test_thread", "test_process", "test_shared_memory"}, said
     assert "lost thread" in said
