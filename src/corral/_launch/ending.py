@@ -1,0 +1,127 @@
+"""Know how a launched process ends: the `Child`, its pidfd and its exit code.
+
+Role in the flow: `launch` returns it; `corral.process` and the engine's supervision wait on it.
+Runs in: parent, any thread; a process forked from the parent must not use it.
+Invariants:
+    INV-END-1: `sentinel` is opened before anybody can reap the process, so it never means another.
+    INV-END-2: the exit code is collected once, under the lock, and kept.
+Failure: where somebody else has reaped the process, the kernel is asked; where it doesn't know, 255.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from _thread import allocate_lock
+
+from corral._native import identity_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    # The built-in part alone: `signal` brings `enum` along, which costs a child more than its work.
+    import _signal
+
+__all__ = ["UNKNOWN_EXIT", "Child", "OwnChild", "is_readable"]
+
+UNKNOWN_EXIT = 255
+"""The exit code of a process of which nobody can tell how it ended, as in the standard library."""
+
+_collecting = allocate_lock()
+
+
+class Child:
+    """A launched process. Its owner is the process that launched it; free of the GIL while waiting."""
+
+    __slots__ = ("__weakref__", "_exit_code", "identity", "pid", "sentinel")
+
+    def __init__(self, pid: int, identity: int, sentinel: int) -> None:
+        """Take over the pidfd `sentinel` of process `pid`."""
+        self.pid = pid
+        self.identity = identity
+        self.sentinel = sentinel
+        self._exit_code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while the process runs."""
+        return self.wait(0)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait until the process has ended; return its exit code, or None after `timeout_s`."""
+        if self._exit_code is None and self.sentinel >= 0 and is_readable(self.sentinel, timeout_s):
+            with _collecting:
+                if self._exit_code is None:
+                    self._exit_code = self._collect()
+        return self._exit_code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; nothing happens when the process has ended."""
+        if self._exit_code is not None or self.sentinel < 0:
+            return
+        try:
+            _signal.pidfd_send_signal(self.sentinel, number)
+        except ProcessLookupError:
+            return
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(_signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(_signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give the sentinel back; the exit code stays known, if it is."""
+        fd, self.sentinel = self.sentinel, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        """Give the sentinel back."""
+        self.close()
+
+    def _collect(self) -> int:
+        """Return the exit code of the process, which has ended."""
+        raise NotImplementedError
+
+
+class OwnChild(Child):
+    """A child that the kernel counts as this process's own: forked or spawned by it."""
+
+    __slots__ = ()
+
+    def __init__(self, pid: int) -> None:
+        """Watch the child `pid`, which nobody has waited for yet."""
+        super().__init__(pid, identity_of(pid), os.pidfd_open(pid))
+
+    def _collect(self) -> int:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            # The program waits for any child by itself, or ignores SIGCHLD.
+            return UNKNOWN_EXIT
+
+    def __del__(self) -> None:
+        """Give the sentinel back, and the process table's entry if the process has ended."""
+        if self.sentinel >= 0 and self._exit_code is None:
+            self.poll()
+        super().__del__()
+
+
+def is_readable(fd: int, timeout_s: float | None) -> bool:
+    """Wait until `fd` is readable or its peer gone; False after `timeout_s`."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(None if timeout_s is None else max(timeout_s, 0.0) * 1000))
+
+
+def _after_fork() -> None:
+    global _collecting  # noqa: PLW0603
+    _collecting = allocate_lock()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,270 @@
+"""Keep this process's zygote, and launch children that it has forked.
+
+Role in the flow: `launch` for method "forkserver"; orders go to `zygote`, requests straight to the child.
+Runs in: parent, any thread (one lock); a process forked from the parent starts over with nothing.
+Invariants:
+    INV-FS-1: a launch takes a child that stands ready, then orders its replacement: the zygote isn't on
+        the way of a launch unless none stands ready.
+    INV-FS-2: an exit code is asked for by the serial number of the child, never by process id.
+    INV-FS-3: a forked process never writes to, reads from or ends its parent's zygote.
+Failure: a dead zygote is seen by its closed socket; the next launch starts another. Exit codes of its
+children are then asked of the kernel (`ending.kernels_exit_code`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import marshal
+import os
+from _thread import allocate_lock
+
+from corral._launch import surroundings, tree, wire
+from corral._launch.ending import UNKNOWN_EXIT, Child, is_readable
+from corral._launch.spawn import send_request, start_interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["launch_forkserver", "set_preload", "stop"]
+
+SPARE_CHILDREN = 2
+"""How many children stand ready while nothing happens."""
+
+ATTEMPTS = 5
+"""How many zygotes or ready children may turn out dead before a launch gives up."""
+
+STOP_TIMEOUT_S = 2.0
+"""How long a zygote may take to go before it is killed."""
+
+
+class Ready:
+    """A child of the zygote which waits for its request."""
+
+    __slots__ = ("identity", "pid", "sentinel", "serial", "sock")
+
+    def __init__(self, born: tuple[int, int, int], sentinel: int, sock: wire.socket) -> None:
+        self.serial, self.pid, self.identity = born
+        self.sentinel = sentinel
+        self.sock = sock
+
+    def discard(self) -> None:
+        """Let the child end."""
+        self.sock.close()
+        os.close(self.sentinel)
+
+
+class Zygote:
+    """The parent's end of a zygote.
+
+    Children that stand ready wait in the order socket, so that nothing of them is open in the parent.
+    `take` and `restock` are called under `_lock`, `exit_code` under `ending`'s.
+    """
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        """Start a zygote; it imports in the background while the caller goes on."""
+        self.base = surroundings.capture()
+        self.exit_codes: dict[int, int] = {}
+        self.forgotten: set[int] = set()
+        self.ordered = 0
+        self.alive = True
+        self.orders, theirs = wire.pair()
+        self.reports, reports = wire.pair()
+        try:
+            self.pid = start_interpreter("zygote", theirs)
+            self.pidfd = os.pidfd_open(self.pid)
+            config = marshal.dumps({"surroundings": self.base, "preload": list(preload)})
+            fds = [reports.fileno(), tree.self_fd(), tree.heap().fileno()]
+            wire.send_parts(self.orders, config, b"", fds)
+        except ConnectionError:
+            self.alive = False
+        finally:
+            theirs.close()
+            reports.close()
+
+    def take(self) -> Ready:
+        """Return a child that stands ready, waiting for one if need be.
+
+        Raises:
+            EOFError: the zygote is dead.
+            OSError: it cannot make children: no memory, processes or descriptors.
+        """
+        ordered_before = self.ordered > 0
+        if not ordered_before:
+            self.order(1)
+        try:
+            message, fds = wire.receive(self.orders)
+        except (ConnectionError, EOFError):
+            self.alive = False
+            raise EOFError from None
+        except OSError:
+            # Its descriptors were lost for want of room here: the child sees its socket closed and ends.
+            self.ordered -= 1
+            raise
+        self.ordered -= 1
+        fields = marshal.loads(message[1:])  # noqa: S302  (our zygote's message)
+        if message[:1] == b"E":
+            if ordered_before:
+                # That was then, when spare children were ordered: perhaps there is room by now.
+                return self.take()
+            raise OSError(fields[0], f"the zygote could not fork a process: {fields[1]}")
+        return Ready(fields, fds[0], wire.socket(fileno=fds[1]))
+
+    def order(self, count: int) -> None:
+        """Order children from the zygote."""
+        try:
+            wire.send(self.orders, count.to_bytes(4, "little"))
+        except ConnectionError:
+            self.alive = False
+            raise EOFError from None
+        self.ordered += count
+
+    def restock(self) -> None:
+        """Order what is missing of the spare children."""
+        if self.ordered < SPARE_CHILDREN:
+            try:
+                self.order(SPARE_CHILDREN - self.ordered)
+            except EOFError:
+                # Dead: the next launch starts another.
+                return
+
+    def exit_code(self, serial: int) -> int | None:
+        """Return the exit code of a child that has ended; None when the zygote died before it."""
+        while serial not in self.exit_codes:
+            try:
+                message, _ = wire.receive(self.reports)
+            except (OSError, EOFError):
+                return None
+            reported, code = marshal.loads(message)  # noqa: S302  (our zygote's message)
+            if reported in self.forgotten:
+                self.forgotten.discard(reported)
+            else:
+                self.exit_codes[reported] = code
+        return self.exit_codes.pop(serial)
+
+    def forget(self, serial: int) -> None:
+        """Keep no exit code for a child that nobody will ask about. Takes no lock: finalizers call it."""
+        if self.exit_codes.pop(serial, None) is None:
+            self.forgotten.add(serial)
+
+    def let_go(self) -> None:
+        """Close the order socket: children that stand ready end, and the zygote goes."""
+        self.alive = False
+        self.orders.close()
+
+    def bury(self, timeout_s: float) -> None:
+        """Wait for the zygote to end, and make it after `timeout_s`."""
+        if not is_readable(self.pidfd, timeout_s):
+            os.kill(self.pid, 9)
+        try:  # noqa: SIM105  (contextlib costs an import)
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            # The program has waited for any child by itself.
+            pass
+        os.close(self.pidfd)
+
+
+class ZygoteChild(Child):
+    """A child that the zygote has forked and reaps."""
+
+    __slots__ = ("_serial", "_zygote")
+
+    def __init__(self, ready: Ready, zygote: Zygote) -> None:
+        super().__init__(ready.pid, ready.identity, ready.sentinel)
+        self._serial = ready.serial
+        self._zygote = zygote
+
+    def _collect(self) -> int:
+        code = self._zygote.exit_code(self._serial)
+        return UNKNOWN_EXIT if code is None else code
+
+    def __del__(self) -> None:
+        """Give the sentinel back, and the exit code that nobody has asked for."""
+        if self._exit_code is None:
+            self._zygote.forget(self._serial)
+        super().__del__()
+
+
+_lock = allocate_lock()
+_zygote: Zygote | None = None
+_preload: list[str] = []
+
+
+def set_preload(modules: Sequence[str]) -> None:
+    """Name modules for zygotes started from now on to import."""
+    if not all(type(module) is str for module in modules):
+        msg = "module_names must be a list of strings"
+        raise TypeError(msg)
+    _preload[:] = [module for module in modules if module != "__main__"]
+
+
+def launch_forkserver(entry: str, payload: bytes, fds: Sequence[int], name: str) -> Child:
+    """Launch a process that the zygote has forked."""
+    with _lock:
+        for _ in range(ATTEMPTS):
+            zygote = _ensure()
+            try:
+                ready = zygote.take()
+            except EOFError:
+                continue
+            changes = surroundings.difference(zygote.base)
+            try:
+                send_request(ready.sock, (entry, payload, fds, name), changes)
+            except BaseException as error:
+                ready.discard()
+                zygote.forget(ready.serial)
+                if isinstance(error, ConnectionError):
+                    # Killed while it stood ready.
+                    continue
+                raise
+            ready.sock.close()
+            zygote.restock()
+            return ZygoteChild(ready, zygote)
+        raise OSError(errno.ECHILD, "the zygote process, which forks new ones, dies again and again")
+
+
+def _ensure() -> Zygote:
+    """Return the living zygote, starting one if there is none."""
+    global _zygote  # noqa: PLW0603  (one per process is the meaning of it)
+    if _zygote is not None and not _zygote.alive:
+        _zygote.let_go()
+        _zygote.bury(STOP_TIMEOUT_S)
+        _zygote = None
+    if _zygote is None:
+        _zygote = Zygote(_preload)
+    return _zygote
+
+
+def warm_up() -> None:
+    """Start the zygote and wait until children stand ready."""
+    with _lock:
+        zygote = _ensure()
+        zygote.restock()
+        is_readable(zygote.orders.fileno(), None)
+
+
+def stop() -> None:
+    """End the zygote and its spare children, and wait until they are gone."""
+    global _zygote
+    with _lock:
+        found, _zygote = _zygote, None
+        if found is not None:
+            found.let_go()
+            found.bury(STOP_TIMEOUT_S)
+
+
+def _after_fork() -> None:
+    """Start over in a forked process: the zygote is the parent's."""
+    global _lock, _zygote  # noqa: PLW0603
+    _lock = allocate_lock()
+    found, _zygote = _zygote, None
+    if found is not None:
+        found.let_go()
+        found.reports.close()
+        os.close(found.pidfd)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+# Registered before anybody's own clean-up, so it runs after it: who joins or ends children still can.
+atexit.register(stop)
