@@ -6,12 +6,16 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SKIPPED = {".venv", "target", "shared", ".git", ".pytest_cache"}
+SKIPPED = {"target", "shared"}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def pages() -> list[Path]:
-    return [path for path in sorted(ROOT.rglob("*.md")) if not SKIPPED & set(path.relative_to(ROOT).parts)]
+    return [
+        page
+        for page in sorted(ROOT.rglob("*.md"))
+        if not any(part in SKIPPED or part.startswith(".") for part in page.relative_to(ROOT).parts)
+    ]
 
 
 def anchor(heading: str) -> str:
