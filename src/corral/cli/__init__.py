@@ -1,0 +1,88 @@
+"""The ``corral`` command: parses the words, runs a command, turns whatever happens into an exit status.
+
+Role in the flow:
+    `main` is the console script and what ``python -m corral`` calls; the commands are in
+    `corral.cli.mapping` and `corral.cli.comparing`.
+
+Failure:
+    Exit status 0 done, 1 some items failed, 2 usage, 130 Ctrl-C, 141 nobody reads our output any more, 143 SIGTERM.
+
+See:
+    docs/reference/cli.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, cast
+
+from corral.cli import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from corral.cli.arguments import Options
+    from corral.cli.mapping import PoolMaker
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status. Blocking: until it is done."""
+    from corral.cli.arguments import parse
+
+    try:
+        options = parse(list(sys.argv[1:] if words is None else words))
+        status = _run(options)
+        sys.stdout.flush()
+    except errors.UsageError as error:
+        print(f"corral: {error}", file=sys.stderr)
+        return errors.USAGE
+    except errors.Stopped as stopped:
+        return errors.SIGNAL_BASE + stopped.signal_number
+    except KeyboardInterrupt:
+        print("corral: interrupted", file=sys.stderr)
+        return errors.SIGNAL_BASE + signal.SIGINT
+    except BrokenPipeError:
+        _abandon_stdout()
+        return errors.SIGNAL_BASE + signal.SIGPIPE
+    return status
+
+
+def _run(options: Options) -> int:
+    """Carry out one command on corral's own pool."""
+    import corral
+
+    if options.command == "compare":
+        from corral.cli import comparing
+
+        return comparing.run(options)
+    from corral.cli import mapping
+
+    _stop_on(signal.SIGTERM, signal.SIGHUP)
+    return mapping.run(options, make_pool=cast("PoolMaker", corral.Pool))
+
+
+def _stop_on(*signals: signal.Signals) -> None:
+    """Let these signals unwind the stack, so that workers end and temporary files go."""
+
+    ours = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == ours:
+            raise errors.Stopped(number)
+        os._exit(errors.SIGNAL_BASE + number)  # a forked child has inherited this, but has nothing of ours to tidy up
+
+    for each in signals:
+        if signal.getsignal(each) is signal.SIG_DFL:
+            signal.signal(each, stop)
+
+
+def _abandon_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
+    with contextlib.suppress(OSError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)

@@ -1,0 +1,109 @@
+"""Writes results, one per line, to stdout or to a file that appears only when it is whole.
+
+Role in the flow:
+    ``corral map`` enters the context that `open_sink` returns, writes lines, and calls `Sink.commit` last.
+
+Failure:
+    Leaving without `commit` (an error, Ctrl-C, SIGTERM) removes the temporary file; the named file is as it was.
+    A SIGKILL leaves the temporary file, ``.NAME.XXXX.part``, beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+from typing import TYPE_CHECKING, BinaryIO
+
+from corral.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ALL_MAY_READ_WRITE = 0o666
+
+
+class Sink:
+    """Where result lines go. Single thread; owns nothing: `open_sink` closes the stream."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        """Write to `stream`; anything but a regular file gets every line at once, for whoever waits at the other end."""
+        self._stream = stream
+        self._eager = not _is_regular(stream)
+        self.committed = False
+
+    def write(self, text: str) -> None:
+        """Write one line. Blocking: while a pipe is full."""
+        self._stream.write(text.encode() + b"\n")
+        if self._eager:
+            self._stream.flush()
+
+    def commit(self) -> None:
+        """Declare the output whole, and see it written."""
+        self._stream.flush()
+        self.committed = True
+
+
+@contextlib.contextmanager
+def open_sink(path: str | None) -> Iterator[Sink]:
+    """Open the output named by `path` (None or ``-``: stdout).
+
+    Raises:
+        UsageError: The file cannot be written there.
+    """
+    if path is None or path == "-":
+        yield Sink(sys.stdout.buffer)
+        return
+    final = os.path.realpath(path)
+    if os.path.isdir(final):
+        message = f"cannot write {path}: it is a folder; name a file in it"
+        raise UsageError(message)
+    if os.path.exists(final) and not os.path.isfile(final):
+        with _refusing(path), open(final, "wb") as device:  # a device or a FIFO must never be replaced by a file
+            yield Sink(device)
+        return
+    with _refusing(path):
+        descriptor, part = tempfile.mkstemp(prefix=f".{os.path.basename(final)}.", suffix=".part", dir=os.path.dirname(final))
+    try:
+        with open(descriptor, "wb") as stream:
+            sink = Sink(stream)
+            yield sink
+            if sink.committed:
+                os.fchmod(stream.fileno(), _mode_for(final))
+                os.fsync(stream.fileno())
+                os.replace(part, final)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+
+
+@contextlib.contextmanager
+def _refusing(path: str) -> Iterator[None]:
+    """Turn the system's refusal to create the output into advice."""
+    try:
+        yield
+    except FileNotFoundError:
+        message = f"cannot write {path}: no folder {os.path.dirname(path) or '.'}; create it first (mkdir -p)"
+        raise UsageError(message) from None
+    except PermissionError:
+        message = f"cannot write {path}: no permission to create a file in {os.path.dirname(path) or os.getcwd()}"
+        raise UsageError(message) from None
+
+
+def _mode_for(final: str) -> int:
+    """Give a replaced file's permissions, or those a newly created file would get."""
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_IMODE(os.stat(final).st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return _ALL_MAY_READ_WRITE & ~mask
+
+
+def _is_regular(stream: BinaryIO) -> bool:
+    """Tell whether nobody can be waiting for the next line."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        return False
