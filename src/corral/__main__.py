@@ -6,5 +6,7 @@ import sys
 
 from corral.cli import main
 
-if __name__ == "__main__":  # ``corral compare`` also runs the standard library's pool, which may import this again
+if (
+    __name__ == "__main__"
+):  # ``corral compare`` also runs the standard library's pool, which may import this again
     sys.exit(main())

@@ -20,6 +20,7 @@ BINDING = ROOT / "crates" / "corral-py" / "src"
 # module of ours -> what it may take from the standard library's own multiprocessing: names, never machinery
 BORROWED = {
     "corral._errors_late": "exception classes, so that `except` clauses keep working",
+    "corral.cli.comparing": "the rival that `corral compare` measures",
 }
 PURE = ("scheduler", "ledger", "supervision", "chunking")
 IMPURE = {"os", "time", "threading", "random", "select", "signal", "socket", "subprocess"}

@@ -5,7 +5,8 @@ Role in the flow:
     `corral.cli.mapping` and `corral.cli.comparing`.
 
 Failure:
-    Exit status 0 done, 1 some items failed, 2 usage, 130 Ctrl-C, 141 nobody reads our output any more, 143 SIGTERM.
+    Exit status 0 done, 1 some items failed, 2 usage, 130 Ctrl-C, 141 nobody reads our output
+    any more, 143 SIGTERM.
 
 See:
     docs/reference/cli.md
@@ -67,13 +68,14 @@ def _run(options: Options) -> int:
 
 def _stop_on(*signals: signal.Signals) -> None:
     """Let these signals unwind the stack, so that workers end and temporary files go."""
-
     ours = os.getpid()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if os.getpid() == ours:
             raise errors.Stopped(number)
-        os._exit(errors.SIGNAL_BASE + number)  # a forked child has inherited this, but has nothing of ours to tidy up
+        os._exit(
+            errors.SIGNAL_BASE + number
+        )  # a forked child has inherited this, but has nothing of ours to tidy up
 
     for each in signals:
         if signal.getsignal(each) is signal.SIG_DFL:

@@ -64,7 +64,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if "required: FUNCTION" in message:
-            message = "name a function first, as package.module:function (before --files, which takes all words that follow)"
+            message = (
+                "name a function first, as package.module:function "
+                "(before --files, which takes all words that follow)"
+            )
         text = f"{message}\n(see: {self.prog} --help)"
         raise UsageError(text)
 
@@ -91,7 +94,8 @@ def _overview() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="corral",
         usage="corral COMMAND ...",
-        description=f"Run a Python function over many items, on all cores.\n\ncommands:\n{lines}\n\ncorral COMMAND --help tells more.",
+        description="Run a Python function over many items, on all cores.\n\n"
+        f"commands:\n{lines}\n\ncorral COMMAND --help tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -102,9 +106,20 @@ def _overview() -> argparse.ArgumentParser:
 
 def _map_parser() -> argparse.ArgumentParser:
     parser = _command_parser("map")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write results to FILE, which appears when it is whole (default: stdout)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write results to FILE, which appears when it is whole (default: stdout)",
+    )
     order = parser.add_mutually_exclusive_group()
-    order.add_argument("--ordered", dest="ordered", action="store_true", default=True, help="results in the order of the input (default)")
+    order.add_argument(
+        "--ordered",
+        dest="ordered",
+        action="store_true",
+        default=True,
+        help="results in the order of the input (default)",
+    )
     order.add_argument("--unordered", dest="ordered", action="store_false", help="results as they are ready")
     parser.add_argument(
         "--errors",
@@ -140,9 +155,18 @@ def _command_parser(name: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("function", metavar="FUNCTION", help="package.module:function or path/to/file.py:function")
-    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="files whose lines are the items; - or nothing: standard input")
-    parser.add_argument("--jsonl", action="store_true", help="each line is a JSON value; blank lines are skipped")
+    parser.add_argument(
+        "function", metavar="FUNCTION", help="package.module:function or path/to/file.py:function"
+    )
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="*",
+        help="files whose lines are the items; - or nothing: standard input",
+    )
+    parser.add_argument(
+        "--jsonl", action="store_true", help="each line is a JSON value; blank lines are skipped"
+    )
     parser.add_argument(
         "--files",
         metavar="PATTERN",
@@ -152,9 +176,25 @@ def _command_parser(name: str) -> argparse.ArgumentParser:
         help="the items are the paths that match, ** standing for folders of any depth",
     )
     parser.add_argument("--encoding", default="utf-8", metavar="NAME", help="of lines (default: utf-8)")
-    parser.add_argument("-w", "--workers", type=_positive_int, metavar="N", help="worker processes (default: one per core available)")
-    parser.add_argument("--chunksize", type=_positive_int, metavar="N", help="items handed to a worker at a time (default: found while running)")
-    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=None, help="a progress bar on stderr (default: on a terminal)")
+    parser.add_argument(
+        "-w",
+        "--workers",
+        type=_positive_int,
+        metavar="N",
+        help="worker processes (default: one per core available)",
+    )
+    parser.add_argument(
+        "--chunksize",
+        type=_positive_int,
+        metavar="N",
+        help="items handed to a worker at a time (default: found while running)",
+    )
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="a progress bar on stderr (default: on a terminal)",
+    )
     return parser
 
 

@@ -88,10 +88,11 @@ def prepare(recipe: Recipe) -> None:
         # By descriptor, so that C libraries and child processes cannot mix their words into the data either.
         os.dup2(STDERR_FD, STDOUT_FD)
         sys.stdout = sys.stderr
-        # Ctrl-C reaches the whole foreground group; the parent decides. A function, not SIG_IGN: what the user's
-        # function executes must be interruptible as ever.
+        # Ctrl-C reaches the whole foreground group; the parent decides. A function, not SIG_IGN: what the
+        # user's function executes must be interruptible as ever.
         signal.signal(signal.SIGINT, _leave_to_parent)
-        # A handler inherited through fork would be run between two bytecodes: never, in a worker that waits for a lock.
+        # A handler inherited through fork would run between two bytecodes: never, in a worker that waits
+        # for a lock.
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
     _ready = _Ready(resolve(recipe.spec), recipe)
@@ -136,7 +137,8 @@ def _argument(item: Item) -> object:
     try:
         text = item.raw.decode(recipe.encoding)
     except UnicodeDecodeError as error:
-        message = f"line is not {recipe.encoding}: {error.reason} at byte {error.start + 1}; name its encoding with --encoding"
+        where = f"{error.reason} at byte {error.start + 1}"
+        message = f"line is not {recipe.encoding}: {where}; name its encoding with --encoding"
         raise _BadInputError(message) from None
     if recipe.kind != "jsonl":
         return text

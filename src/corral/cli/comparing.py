@@ -7,7 +7,8 @@ Runs in:
     The parent, main thread.
 
 Failure:
-    Items that fail are counted and timed like the others; results that differ between runs are reported. Both: exit status 1.
+    Items that fail are counted and timed like the others; results that differ between runs are reported.
+    Both: exit status 1.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from corral.cli import errors, table
 from corral.cli.calling import Failure, Item, Recipe, call_for_value, prepare
-from corral.cli.progress import Bar, open_bar, wanted
+from corral.cli.progress import open_bar, wanted
 from corral.cli.source import open_source
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ _PAYS = 1.1
 
 
 class _Pool(Protocol):
-    def map(self, func: Callable[[Item], object], iterable: Sequence[Item], chunksize: int | None = None) -> Results: ...
+    def map(
+        self, func: Callable[[Item], object], iterable: Sequence[Item], chunksize: int | None = None
+    ) -> Results: ...
 
 
 class Contestant(NamedTuple):
@@ -51,9 +54,15 @@ def contestants() -> list[Contestant]:
     import corral
 
     return [
-        Contestant("multiprocessing.Pool", cast("Callable[..., AbstractContextManager[object]]", multiprocessing.Pool)),
+        Contestant(
+            "multiprocessing.Pool",
+            cast("Callable[..., AbstractContextManager[object]]", multiprocessing.Pool),
+        ),
         Contestant("corral.Pool", cast("Callable[..., AbstractContextManager[object]]", corral.Pool)),
-        Contestant("corral executor", cast("Callable[..., AbstractContextManager[object]]", corral.ProcessPoolExecutor)),
+        Contestant(
+            "corral executor",
+            cast("Callable[..., AbstractContextManager[object]]", corral.ProcessPoolExecutor),
+        ),
     ]
 
 
@@ -80,19 +89,26 @@ def run(options: Options, *, rivals: Sequence[Contestant] | None = None) -> int:
         runs = [table.Run("sequential", seconds)]
         differing = []
         for rival in rivals:
-            results, seconds = _parallel(rival, items, recipe._replace(in_worker=True), workers=workers, chunksize=options.chunksize)
+            results, seconds = _parallel(
+                rival, items, recipe._replace(in_worker=True), workers=workers, chunksize=options.chunksize
+            )
             runs.append(table.Run(rival.name, seconds))
             if not _all_same(expected, results):
                 differing.append(rival.name)
             bar.update()
-        _, start_s = _parallel(rivals[-1], items[:1], recipe._replace(in_worker=True), workers=workers, chunksize=None)
+        _, start_s = _parallel(
+            rivals[-1], items[:1], recipe._replace(in_worker=True), workers=workers, chunksize=None
+        )
     start_s = max(0.0, start_s - runs[0].seconds / len(items))
     _report(runs, start_s=start_s, workers=workers, items=len(items), complete=complete)
     failures = [result for result in expected if isinstance(result, Failure)]
     if failures:
         print(f"{len(failures):,} of {len(items):,} items failed; the first: {failures[0].summary}")
     if differing:
-        print(f"RESULTS DIFFER from the sequential run: {', '.join(differing)}. Does the function give the same answer every time?")
+        print(
+            f"RESULTS DIFFER from the sequential run: {', '.join(differing)}. "
+            "Does the function give the same answer every time?"
+        )
     return errors.SOME_FAILED if failures or differing else errors.OK
 
 
@@ -100,7 +116,8 @@ def _sequential(source: Iterator[Item], *, budget_s: float) -> tuple[list[Item],
     """Run in this process until the input or the budget is used up.
 
     Returns:
-        The items taken, their results, the seconds spent in the function, and whether that was all of the input.
+        The items taken, their results, the seconds spent in the function, and whether that was all of
+        the input.
     """
     items: list[Item] = []
     results: Results = []
@@ -118,7 +135,9 @@ def _sequential(source: Iterator[Item], *, budget_s: float) -> tuple[list[Item],
     return items, results, spent_s, next(source, None) is None
 
 
-def _parallel(rival: Contestant, items: list[Item], recipe: Recipe, *, workers: int, chunksize: int | None) -> tuple[Results, float]:
+def _parallel(
+    rival: Contestant, items: list[Item], recipe: Recipe, *, workers: int, chunksize: int | None
+) -> tuple[Results, float]:
     """Run all items on `rival`'s workers; the time includes starting and stopping them."""
     options = {} if chunksize is None else {"chunksize": chunksize}
     start = time.perf_counter()
@@ -139,7 +158,7 @@ def _same(one: object, other: object) -> bool:
     try:
         if one == other:
             return True
-    except Exception:  # noqa: BLE001, S110 - the user's __eq__ (numpy's arrays, for one) may raise anything
+    except Exception:  # noqa: S110 - the user's __eq__ (numpy's arrays, for one) may raise anything
         pass
     return repr(one) == repr(other)
 
@@ -175,7 +194,8 @@ def verdict(runs: Sequence[table.Run], *, start_s: float, workers: int, items: i
         f"starting and stopping the workers {table.duration(start_s)}."
     )
     if sequential_s >= _PAYS * best.seconds:
-        return f"Parallel pays: {best.name} is {sequential_s / best.seconds:.2f} times as fast as sequential.\n{facts}"
+        speed_up = sequential_s / best.seconds
+        return f"Parallel pays: {best.name} is {speed_up:.2f} times as fast as sequential.\n{facts}"
     if width == 1:
         reason = "only one thing can run at a time here. Use more workers, more cores or more items."
     elif each_s * (1 - 1 / width) <= hand_over_s:

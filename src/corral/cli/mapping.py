@@ -14,7 +14,6 @@ Failure:
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -37,10 +36,14 @@ if TYPE_CHECKING:
 class MappingPool(Protocol):
     """What is asked of a pool: the lazy maps."""
 
-    def imap(self, func: Callable[[Item], Outcome], iterable: Iterator[Item], chunksize: int = 1) -> Iterator[Outcome]:
+    def imap(
+        self, func: Callable[[Item], Outcome], iterable: Iterator[Item], chunksize: int = 1
+    ) -> Iterator[Outcome]:
         """Yield outcomes in the order of the input."""
 
-    def imap_unordered(self, func: Callable[[Item], Outcome], iterable: Iterator[Item], chunksize: int = 1) -> Iterator[Outcome]:
+    def imap_unordered(
+        self, func: Callable[[Item], Outcome], iterable: Iterator[Item], chunksize: int = 1
+    ) -> Iterator[Outcome]:
         """Yield outcomes as they are ready."""
 
 
@@ -155,16 +158,23 @@ class _Mapping:
 
 def _is_loss(error: Exception) -> bool:
     """Tell a worker's death, which costs its items only, from what ends the map."""
-    from corral import WorkerLost
+    from corral.errors import WorkerLost
 
     return isinstance(error, WorkerLost)
 
 
 def _summarise(work: _Mapping, options: Options, *, elapsed_s: float, workers: int, whole: bool) -> None:
     """Say on stderr what came of it all."""
-    parts = [f"{work.written:,} results", f"{work.failed:,} failed", f"{workers} workers", duration(elapsed_s)]
+    parts = [
+        f"{work.written:,} results",
+        f"{work.failed:,} failed",
+        f"{workers} workers",
+        duration(elapsed_s),
+    ]
     if options.output not in {None, "-"}:
-        parts.append(f"written to {options.output}" if whole else f"{options.output} not written (--errors stop)")
+        parts.append(
+            f"written to {options.output}" if whole else f"{options.output} not written (--errors stop)"
+        )
     elif not whole:
         parts.append("stopped at the first failure (--errors stop)")
     print(f"corral: {', '.join(parts)}", file=sys.stderr)

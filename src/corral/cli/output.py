@@ -4,7 +4,8 @@ Role in the flow:
     ``corral map`` enters the context that `open_sink` returns, writes lines, and calls `Sink.commit` last.
 
 Failure:
-    Leaving without `commit` (an error, Ctrl-C, SIGTERM) removes the temporary file; the named file is as it was.
+    Leaving without `commit` (an error, Ctrl-C, SIGTERM) removes the temporary file; the named file is as it
+    was.
     A SIGKILL leaves the temporary file, ``.NAME.XXXX.part``, beside it.
 """
 
@@ -29,7 +30,7 @@ class Sink:
     """Where result lines go. Single thread; owns nothing: `open_sink` closes the stream."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        """Write to `stream`; anything but a regular file gets every line at once, for whoever waits at the other end."""
+        """Write to `stream`; all but a regular file get every line at once: somebody may wait for it."""
         self._stream = stream
         self._eager = not _is_regular(stream)
         self.committed = False
@@ -61,11 +62,16 @@ def open_sink(path: str | None) -> Iterator[Sink]:
         message = f"cannot write {path}: it is a folder; name a file in it"
         raise UsageError(message)
     if os.path.exists(final) and not os.path.isfile(final):
-        with _refusing(path), open(final, "wb") as device:  # a device or a FIFO must never be replaced by a file
+        with (
+            _refusing(path),
+            open(final, "wb") as device,
+        ):  # a device or a FIFO must never be replaced by a file
             yield Sink(device)
         return
     with _refusing(path):
-        descriptor, part = tempfile.mkstemp(prefix=f".{os.path.basename(final)}.", suffix=".part", dir=os.path.dirname(final))
+        descriptor, part = tempfile.mkstemp(
+            prefix=f".{os.path.basename(final)}.", suffix=".part", dir=os.path.dirname(final)
+        )
     try:
         with open(descriptor, "wb") as stream:
             sink = Sink(stream)
@@ -88,7 +94,9 @@ def _refusing(path: str) -> Iterator[None]:
         message = f"cannot write {path}: no folder {os.path.dirname(path) or '.'}; create it first (mkdir -p)"
         raise UsageError(message) from None
     except PermissionError:
-        message = f"cannot write {path}: no permission to create a file in {os.path.dirname(path) or os.getcwd()}"
+        message = (
+            f"cannot write {path}: no permission to create a file in {os.path.dirname(path) or os.getcwd()}"
+        )
         raise UsageError(message) from None
 
 

@@ -4,7 +4,8 @@ Role in the flow:
     The commands and ``examples/parallel_processor.py`` ask `open_bar` for a `Bar` and tell it what is done.
 
 Invariants:
-    Everything goes to stderr; stdout is for data. tqdm (the extra ``progress``) is imported only when a bar is shown.
+    Everything goes to stderr; stdout is for data. tqdm (the extra ``progress``) is imported only when a
+    bar is shown.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ class NoBar:
         print(line, file=sys.stderr, flush=True)
 
 
-def wanted(choice: bool | None, *, stdout_is_shown: bool) -> bool:  # noqa: FBT001 - the three states of an option
+def wanted(choice: bool | None, *, stdout_is_shown: bool) -> bool:
     """Decide whether to show a bar.
 
     Args:
-        choice: What the user asked for; None: a bar if stderr is a terminal, tqdm is there, and no results scroll past.
+        choice: What the user asked for; None: a bar if stderr is a terminal, tqdm is there, and no results
+            scroll past.
         stdout_is_shown: Whether results appear on the same terminal.
 
     Raises:
@@ -77,7 +79,9 @@ def open_bar(*, show: bool, total: int | None = None, unit: str = "item", title:
             """Print a line above the bar."""
             self.write(line, file=sys.stderr)
 
-    with Shown(total=total, unit=f" {unit}", desc=title or None, file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
+    with Shown(
+        total=total, unit=f" {unit}", desc=title or None, file=sys.stderr, dynamic_ncols=True, leave=False
+    ) as bar:
         yield bar
 
 

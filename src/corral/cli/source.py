@@ -71,29 +71,42 @@ def open_source(inputs: Sequence[str], *, patterns: Sequence[str], kind: str, en
     """
     if patterns:
         if inputs:
-            message = f"--files takes patterns for paths, {inputs[0]!r} would be read line by line: use one of both"
+            message = (
+                f"--files takes patterns for paths, {inputs[0]!r} would be read line by line: use one of both"
+            )
             raise UsageError(message)
         paths = expand(patterns)
         return Source(((path, path) for path in paths), len(paths))
     names = list(inputs) or [STDIN]
     if not inputs and sys.stdin is not None and sys.stdin.isatty():
-        message = "no input: name a file, pipe lines in, or give paths with --files 'PATTERN' (use - to type lines in)"
+        message = (
+            "no input: name a file, pipe lines in, or give paths with --files 'PATTERN' "
+            "(use - to type lines in)"
+        )
         raise UsageError(message)
     with contextlib.ExitStack() as opened:
         streams = [(name, opened.enter_context(_open(name))) for name in names]
         total = _count_lines(streams) if kind == "line" else None
         opened.pop_all()
     _check_encoding(encoding)
-    return Source(_lines(streams, skip_blank=kind == "jsonl", utf8=codecs.lookup(encoding).name == "utf-8"), total)
+    return Source(
+        _lines(streams, skip_blank=kind == "jsonl", utf8=codecs.lookup(encoding).name == "utf-8"), total
+    )
 
 
 def expand(patterns: Sequence[str]) -> list[str]:
     """List the files that match, without repeats, sorted; ``**`` matches folders of any depth."""
     found: dict[str, None] = {}
     for pattern in patterns:
-        matches = [path for path in glob.glob(os.path.expanduser(pattern), recursive=True) if not os.path.isdir(path)]
+        matches = [
+            path for path in glob.glob(os.path.expanduser(pattern), recursive=True) if not os.path.isdir(path)
+        ]
         if not matches:
-            hint = "; it is a folder: write " + os.path.join(pattern, "**", "*") if os.path.isdir(pattern) else ""
+            hint = (
+                "; it is a folder: write " + os.path.join(pattern, "**", "*")
+                if os.path.isdir(pattern)
+                else ""
+            )
             message = f"no file matches {pattern!r}, looked from {os.getcwd()}{hint}"
             raise UsageError(message)
         found.update(dict.fromkeys(sorted(matches)))
@@ -108,7 +121,8 @@ def _check_encoding(encoding: str) -> None:
         message = f"unknown encoding {encoding!r}: try utf-8, latin-1 or cp1252"
         raise UsageError(message) from None
     if newline != b"\n":
-        message = f"{encoding} cannot be split into lines byte by byte: convert first, e.g. iconv -f {encoding} -t utf-8"
+        advice = f"convert first, e.g. iconv -f {encoding} -t utf-8"
+        message = f"{encoding} cannot be split into lines byte by byte: {advice}"
         raise UsageError(message)
 
 
@@ -120,7 +134,7 @@ def _open(name: str) -> BinaryIO:
             raise UsageError(message)
         return sys.stdin.buffer
     try:
-        return open(name, "rb")  # noqa: SIM115 - read lazily, closed by _lines
+        return open(name, "rb")
     except IsADirectoryError:
         message = f"{name} is a folder: name its files with --files '{os.path.join(name, '**', '*')}'"
         raise UsageError(message) from None
@@ -153,13 +167,17 @@ def _count_lines(streams: Sequence[tuple[str, BinaryIO]]) -> int | None:
     return count
 
 
-def _lines(streams: Sequence[tuple[str, BinaryIO]], *, skip_blank: bool, utf8: bool) -> Iterator[tuple[str, bytes]]:
+def _lines(
+    streams: Sequence[tuple[str, BinaryIO]], *, skip_blank: bool, utf8: bool
+) -> Iterator[tuple[str, bytes]]:
     """Yield every line without its end, as bytes: a line that cannot be decoded is that item's failure."""
     for name, stream in streams:
         shown = "<stdin>" if name == STDIN else name
         with contextlib.closing(stream) if name != STDIN else contextlib.nullcontext():
             for number, ended in enumerate(stream, 1):
-                line = ended[:-2] if ended.endswith(b"\r\n") else ended[:-1] if ended.endswith(b"\n") else ended
+                line = (
+                    ended[:-2] if ended.endswith(b"\r\n") else ended[:-1] if ended.endswith(b"\n") else ended
+                )
                 if utf8 and number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if skip_blank and not line.strip():

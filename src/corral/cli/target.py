@@ -43,7 +43,8 @@ def resolve(spec: str) -> Function:
         except AttributeError:
             raise UsageError(_no_such_name(target, ".".join([module_name, *path[:depth]]), name)) from None
     if not callable(target):
-        message = f"{spec} is a {type(target).__name__}, not a function: name something that can be called with one item"
+        kind = type(target).__name__
+        message = f"{spec} is a {kind}, not a function: name something that can be called with one item"
         raise UsageError(message)
     if inspect.iscoroutinefunction(target):
         message = f"{spec} is an async function: name a plain one (it may call asyncio.run itself)"
@@ -85,7 +86,9 @@ def _import(name: str, spec: str) -> object:
 def _import_failed(name: str, error: BaseException) -> str:
     """Show the user's own traceback: the module was found, it is its code that fails."""
     frames = error.__traceback__
-    while frames is not None and "importlib" in frames.tb_frame.f_code.co_filename or frames and frames.tb_frame.f_globals is globals():
+    while (frames is not None and "importlib" in frames.tb_frame.f_code.co_filename) or (
+        frames and frames.tb_frame.f_globals is globals()
+    ):
         frames = frames.tb_next
     shown = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
     return f"module {name} was found, but importing it fails:\n{shown}"
@@ -98,14 +101,17 @@ def _no_such_module(missing: str, spec: str) -> str:
     if os.path.isfile(missing.replace(".", os.sep)):
         return f"no module named {missing!r}: for a file write path/to/file.py:function"
     return (
-        f"no module named {missing!r} (from {spec!r}): looked in {os.getcwd()} and in this Python's packages ({sys.executable}); "
+        f"no module named {missing!r} (from {spec!r}): looked in {os.getcwd()} "
+        f"and in this Python's packages ({sys.executable}); "
         "change to the folder that holds it, install it here, or write path/to/file.py:function"
     )
 
 
 def _no_such_name(owner: object, owner_name: str, name: str) -> str:
     """List what the user may have meant."""
-    callables = [each for each in dir(owner) if not each.startswith("_") and callable(getattr(owner, each, None))]
+    callables = [
+        each for each in dir(owner) if not each.startswith("_") and callable(getattr(owner, each, None))
+    ]
     near = difflib.get_close_matches(name, callables, n=3)
     if near:
         return f"{owner_name} has no {name!r}: did you mean {' or '.join(near)}?"
