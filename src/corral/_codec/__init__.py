@@ -1,121 +1,76 @@
 """Objects to frames and back: arguments, functions, buffers, failures.
 
-Role in the flow: the parent encodes a call and defines its function; the worker installs, decodes, runs and
-encodes the outcome.
-Runs in: parent and worker, any thread.
+    parent                                          worker
+    define(fn) -> Group         -- once -->         install(number, blob) -> the function
+    encode(args) -> Encoded     -- a frame -->      decode(payload, buffers) -> the arguments
+    decode(...)                 <-- a frame --      encode_reply(result)
+    decode_failure(data)        <-- a frame --      encode_failure(exception, phase)
+    bundle(obj)                 -- anywhere -->     unbundle(data)
+
+What can be imported travels by name. What cannot (all of `__main__`, lambdas, local functions and classes)
+travels by value: functions and classes as definitions, once per worker, and a worker's `__main__` is the mirror
+that they are bound in.
+
+Role in the flow: `_engine` and `_worker` call it for tasks, `_launch`'s callers for process targets, `_channel`'s
+for what is put into a queue or a connection.
+Runs in: parent and worker, any thread. Receiving, and sending plain data, import next to nothing.
+Invariants: INV-CODEC-KEY (`_registry`), INV-CODEC-REF (`_pickler`), INV-CODEC-FRESH and INV-CODEC-SNAPSHOT
+(`_groups`), INV-CODEC-MIRROR (`_install`).
+See: docs/explanation/main-mirror.md.
 """
 
 from __future__ import annotations
 
-import itertools
-from _pickle import dumps as _dumps
-from _pickle import loads as _loads
-from collections import namedtuple
+from corral._codec._frames import Encoded as Encoded
+from corral._codec._frames import bundle as bundle
+from corral._codec._frames import decode as decode
+from corral._codec._frames import encode as encode
+from corral._codec._frames import encode_reply as encode_reply
+from corral._codec._frames import unbundle as unbundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import NamedTuple
+    from collections.abc import Callable
 
-    class Encoded(NamedTuple):
-        """An object in transit: what to send inline, out of band, and beforehand."""
-
-        payload: bytes
-        buffers: list[object]
-        needs: tuple[Group, ...]
-else:
-    Encoded = namedtuple("Encoded", "payload buffers needs")  # noqa: PYI024 - `typing` is slow to import
+    from corral._codec._failures import decode_failure as decode_failure
+    from corral._codec._failures import encode_failure as encode_failure
+    from corral._codec._groups import Snapshot as Snapshot
+    from corral._codec._groups import define as define
+    from corral._codec._install import install as install
+    from corral._codec._registry import Group as Group
 
 __all__ = [
     "Encoded",
     "Group",
+    "Snapshot",
     "bundle",
     "decode",
     "decode_failure",
     "define",
     "encode",
     "encode_failure",
+    "encode_reply",
     "install",
     "unbundle",
 ]
 
-_numbers = itertools.count(1)
+_ROOMS = {
+    "Group": "_registry",
+    "Snapshot": "_groups",
+    "decode_failure": "_failures",
+    "define": "_groups",
+    "encode_failure": "_failures",
+    "install": "_install",
+}
 
 
-class Group:
-    """A definition that is sent to each worker once: a function and what it needs."""
+def __getattr__(name: str) -> object:
+    """Load a name from its room and keep it: a worker needs half of them, and most programs not all."""
+    room = _ROOMS.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=__name__)
+    from importlib import import_module
 
-    __slots__ = ("blob", "needs", "number", "transient")
-
-    def __init__(
-        self, number: int, blob: bytes, needs: tuple[Group, ...] = (), *, transient: bool = False
-    ) -> None:
-        self.number = number
-        self.blob = blob
-        self.needs = needs
-        self.transient = transient
-
-
-def bundle(obj: object) -> bytes:
-    """Encode `obj` with everything that it needs."""
-    try:
-        data = _dumps(obj, 5)
-    except Exception:  # noqa: BLE001
-        data = b"__main__"
-    if b"__main__" in data:
-        import cloudpickle
-
-        try:
-            data = cloudpickle.dumps(obj)
-        except Exception as exc:
-            from corral.errors import EncodeError
-
-            raise EncodeError(str(exc)) from exc
-    return bytes(data)
-
-
-def unbundle(data: bytes | memoryview) -> object:
-    """Rebuild what `bundle` encoded."""
-    return _loads(data)
-
-
-def encode(obj: object) -> Encoded:
-    """Encode `obj`."""
-    return Encoded(bundle(obj), [], ())
-
-
-def decode(payload: bytes | memoryview, buffers: Sequence[object] = ()) -> object:
-    """Rebuild what `encode` encoded."""
-    return _loads(payload, buffers=buffers)
-
-
-def define(fn: Callable[..., object]) -> Group:
-    """Encode a function as a group of definitions."""
-    return Group(next(_numbers), bundle(fn))
-
-
-def install(number: int, blob: bytes | memoryview) -> object:
-    """Load a group in a worker; returns its function."""
-    return _loads(blob)
-
-
-def encode_failure(exc: BaseException, phase: str) -> bytes:
-    """Encode what a task raised."""
-    import traceback
-
-    text = "".join(traceback.format_exception(exc))
-    exc.__traceback__ = None
-    try:
-        return _dumps((bundle(exc), text, phase))
-    except Exception:  # noqa: BLE001
-        return _dumps((bundle(RuntimeError(repr(exc))), text, phase))
-
-
-def decode_failure(data: bytes | memoryview) -> BaseException:
-    """Rebuild an exception; its cause is the worker's traceback."""
-    from corral.errors import RemoteTraceback
-
-    inner, text, _phase = _loads(data)
-    exc = _loads(inner)
-    exc.__cause__ = RemoteTraceback(text)
-    return exc
+    value: object = getattr(import_module(f"{__name__}.{room}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,123 @@
+"""Payloads: plain data by the shortest way, everything else by way of the groups.
+
+Role in the flow: the first and the last thing that happens to a task's arguments and results.
+Runs in: parent and worker, any thread.
+Failure: what cannot be pickled raises EncodeError, what cannot be rebuilt DecodeError, at once and here.
+"""
+
+from __future__ import annotations
+
+from _pickle import PickleBuffer, dumps, loads
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NamedTuple
+
+    from corral._codec._groups import Snapshot
+    from corral._codec._registry import Group
+
+    class Encoded(NamedTuple):
+        """An object in transit: what travels in the frame, out of band beside it, and ahead of it."""
+
+        payload: bytes
+        buffers: list[PickleBuffer]
+        needs: tuple[Group, ...]
+else:
+    Encoded = namedtuple("Encoded", "payload buffers needs")  # noqa: PYI024 - `typing` is slow to import
+
+_SMALL = frozenset({int, float, bool, type(None)})
+_MAX_ITEMS = 16
+_MAX_PLAIN_BYTES = 16 * 1024
+
+
+def is_plain(obj: object, depth: int = 3) -> bool:
+    """Whether an object is small and consists of nothing but built-in data; False when in doubt."""
+    kind = type(obj)
+    if kind in _SMALL:
+        return True
+    if kind is str or kind is bytes:
+        return len(obj) < _MAX_PLAIN_BYTES  # type: ignore[arg-type]
+    if depth and (kind is tuple or kind is list):
+        return len(obj) <= _MAX_ITEMS and all([is_plain(item, depth - 1) for item in obj])  # type: ignore[arg-type, attr-defined] # noqa: C419
+    if depth and kind is dict:
+        return (
+            len(obj) <= _MAX_ITEMS  # type: ignore[arg-type]
+            and all([is_plain(item, depth - 1) for item in obj.values()])  # type: ignore[attr-defined] # noqa: C419
+            and all([is_plain(item, 0) for item in obj])  # type: ignore[attr-defined] # noqa: C419
+        )
+    return False
+
+
+def encode(obj: object, snapshot: Snapshot | None = None) -> Encoded:
+    """Encode an object for a worker.
+
+    Args:
+        obj: What is to be sent.
+        snapshot: The data globals as this worker's pool knows them; the process's own by default.
+
+    Returns:
+        The payload, its large buffers, and the groups that the worker must have installed before it decodes.
+
+    Raises:
+        EncodeError: Names what cannot be pickled, and where in `obj` it is.
+    """
+    if is_plain(obj):
+        return Encoded(dumps(obj, 5), [], ())
+    from corral._codec import _groups
+
+    return Encoded(*_groups.encode(obj, snapshot))
+
+
+def encode_reply(obj: object) -> Encoded:
+    """Encode an object for the process that started this one; never needs anything.
+
+    Raises:
+        EncodeError: Names what cannot be pickled, and where in `obj` it is.
+    """
+    if is_plain(obj):
+        return Encoded(dumps(obj, 5), [], ())
+    from corral._codec import _groups
+
+    return Encoded(*_groups.encode_whole(obj, reply=True), ())
+
+
+def bundle(obj: object) -> bytes:
+    """Encode an object with all that it needs, for whoever may receive it.
+
+    Raises:
+        EncodeError: Names what cannot be pickled, and where in `obj` it is.
+    """
+    if is_plain(obj):
+        return dumps(obj, 5)
+    from corral._codec import _groups
+
+    return _groups.encode_whole(obj, reply=False)[0]
+
+
+def decode(payload: bytes | memoryview, buffers: Sequence[object] = ()) -> object:
+    """Rebuild what `encode`, `encode_reply` or `bundle` encoded; arrays are views of `buffers`.
+
+    Raises:
+        DecodeError: Its cause is what rebuilding raised.
+    """
+    try:
+        if payload[0] == 0:
+            from corral._codec._install import after_prelude
+
+            payload = after_prelude(payload)
+        return loads(payload, buffers=buffers)
+    except Exception as exc:
+        from corral.errors import DecodeError
+
+        raise DecodeError(f"cannot rebuild what arrived: {type(exc).__name__}: {exc}") from exc
+
+
+def unbundle(data: bytes | memoryview) -> object:
+    """Rebuild what `bundle` encoded.
+
+    Raises:
+        DecodeError: Its cause is what rebuilding raised.
+    """
+    return decode(data)

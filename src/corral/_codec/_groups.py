@@ -1,0 +1,462 @@
+"""Definition groups: what a function or a payload needs of `__main__`, and of whatever else has no name.
+
+Role in the flow: `encode`, `bundle` and `define` come here as soon as something is not plain data. `_pickler`
+writes the pickles; this module decides what is a definition, follows the names its functions use, and keeps
+what was made, so that each is made once per process and sent once per worker.
+Runs in: any process that sends, any thread; making definitions is serialised by the registry's lock.
+Invariants: INV-CODEC-FRESH a cached group is used only while the names it binds still mean what they meant, and
+the cells of its functions hold what they held. INV-CODEC-SNAPSHOT a data global is sent as it was when a
+snapshot first met it, as fork would have it; a new snapshot (a new pool) looks again.
+"""
+
+from __future__ import annotations
+
+import sys
+from _pickle import dumps
+from types import FunctionType, ModuleType
+
+from corral._codec import _install, _names
+from corral._codec import _registry as registry
+from corral._codec._pickler import EntangledError, RestartError, ValuePickler, is_frozen
+from corral._codec._registry import BIND, CALLABLE, DEFINE, MISSING, VALUES, Definition, Group
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from _pickle import PickleBuffer
+    from types import CellType
+    from typing import Any
+
+    from corral._codec._registry import Key
+
+MAX_CALLABLES = 256  # callables of single calls that are kept, in case the same content comes again
+
+_active: list[ValuePickler] = []  # the definitions being pickled just now, outermost first; under the lock
+_bound: dict[str, tuple[Key, int]] = {}  # the latest binding of each name of __main__, and how often it changed
+_bindings: dict[frozenset[tuple[str, Key, int]], Definition] = {}
+
+
+class Needs:
+    """What a set of definitions needs, in order, and how to tell that this still holds."""
+
+    __slots__ = ("cells", "definitions", "groups", "names", "volatile")
+
+    def __init__(self) -> None:
+        self.definitions: dict[Definition, None] = {}
+        self.groups: tuple[Group, ...] = ()
+        self.names: list[tuple[dict[str, object], str, object]] = []
+        self.cells: list[tuple[CellType, object]] = []
+        self.volatile = False
+
+    def hold(self) -> bool:
+        """Whether every name still means what it meant, and every cell holds what it held."""
+        if self.volatile:
+            return False
+        for space, name, value in self.names:
+            if space.get(name, MISSING) is not value:
+                return False
+        return _cells_hold(self.cells)
+
+
+class Snapshot:
+    """The data globals of `__main__` as they were first sent: one per pool, or per process that is launched.
+
+    Functions and classes are the process's and shared by all snapshots; values are not, so that a new pool
+    starts from the present ones.
+    """
+
+    __slots__ = ("callables", "contents", "needs", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[int, str], Definition] = {}
+        self.needs: dict[tuple[Key, ...], Needs] = {}
+        self.callables: dict[int, tuple[object, Any, Needs, Group]] = {}
+        self.contents: dict[tuple[bytes, tuple[Key, ...]], Definition] = {}
+
+    def keep(self, fn: Callable[..., object], needs: Needs, group: Group) -> None:
+        """Let the next `define` of this very callable find its group."""
+        if len(self.callables) >= MAX_CALLABLES:
+            self.callables.clear()
+        self.callables[id(fn)] = (fn, getattr(fn, "__code__", None), needs, group)
+
+
+process_snapshot = Snapshot()
+
+
+def define(fn: Callable[..., object], snapshot: Snapshot | None = None) -> Group:
+    """The group of a callable; the same one for the same callable as long as it would be the same."""
+    snapshot = snapshot or process_snapshot
+    entry = snapshot.callables.get(id(fn))
+    if entry is not None and entry[0] is fn and entry[1] is getattr(fn, "__code__", None) and entry[2].hold():
+        return entry[3]
+    from corral._codec._blame import explained
+
+    with explained(fn, "the function"), registry.lock:
+        if registry.key_of(fn) is not None or _has_name(fn):
+            return _define_named(fn, snapshot)
+        return _define_by_content(fn, snapshot)
+
+
+def _define_named(fn: Callable[..., object], snapshot: Snapshot) -> Group:
+    """The group of a callable that has a key, or a name in `__main__`."""
+    key = export(fn)
+    definition = registry.definitions[key]
+    needs = _needs_of((key,), None, snapshot)
+    group = _group(definition, needs, transient=False)
+    if not needs.volatile:
+        snapshot.keep(fn, needs, group)
+    return group
+
+
+def _define_by_content(fn: Callable[..., object], snapshot: Snapshot) -> Group:
+    """The group of any other callable; what pickles to the same bytes gets the same group."""
+    pickler = _pickled(lambda p: p.dumps(fn))
+    content = (pickler.result, tuple(pickler.direct))
+    definition = snapshot.contents.get(content)
+    if definition is None:
+        definition = _definition(CALLABLE, pickler, (), (), pickler.result)
+        if len(snapshot.contents) >= MAX_CALLABLES:
+            del snapshot.contents[next(iter(snapshot.contents))]
+        snapshot.contents[content] = definition
+    needs = _needs_of(content[1], definition, snapshot)
+    needs.cells += pickler.cells
+    by_name = _names.is_importable(fn, getattr(fn, "__qualname__", ""))
+    group = _group(definition, needs, transient=not by_name)
+    if not needs.volatile and _is_constant(fn, pickler):
+        snapshot.keep(fn, needs, group)
+    return group
+
+
+def _group(definition: Definition, needs: Needs, *, transient: bool) -> Group:
+    groups = tuple(group for group in needs.groups if group is not definition.group)
+    return Group(definition.number, definition.group.blob, groups, transient=transient)
+
+
+def _is_constant(fn: object, pickler: ValuePickler) -> bool:
+    """Whether a callable cannot come to mean something else while it stays the same object."""
+    if type(fn) is FunctionType:
+        return not (pickler.volatile or pickler.loose_state)
+    return is_frozen(fn)
+
+
+def _has_name(fn: Any) -> bool:
+    """Whether `__main__` knows a function or class by its name."""
+    name = getattr(fn, "__qualname__", None)
+    if getattr(fn, "__module__", None) != "__main__" or not isinstance(name, str) or "." in name:
+        return False
+    space = getattr(fn, "__globals__", None)
+    return (space if space is not None else _install.main_space()).get(name) is fn and _is_definable(fn)
+
+
+def _is_definable(value: Any) -> bool:
+    """Whether a value is defined under a key where it cannot be imported: code, rather than data."""
+    kind = type(value)
+    if kind is FunctionType or issubclass(kind, type):
+        return not _names.is_importable(value, value.__qualname__)
+    if kind.__module__ == "typing":
+        return getattr(value, "__module__", None) == "__main__" and hasattr(value, "__name__")
+    return kind.__name__ == "_lru_cache_wrapper" and value.__module__ == "__main__"
+
+
+# --- making definitions ----------------------------------------------------------------------------
+
+
+def export(obj: Any, label: str | None = None) -> Key:
+    """The key of an object, which becomes a definition if it is not one yet."""
+    with registry.lock:
+        key = registry.key_of(obj)
+        if key is not None and _is_fresh(obj, registry.definitions[key]):
+            return key
+        for pickler in _active:
+            if id(obj) in pickler.inline:
+                raise EntangledError(pickler)
+        return _export(obj, label)
+
+
+def _is_fresh(obj: object, definition: Definition) -> bool:
+    """Whether a definition still says what its function would say; classes are as they were first sent."""
+    if type(obj) is not FunctionType or not definition.body:
+        return True
+    return not definition.volatile and _cells_hold(definition.cells)
+
+
+def _cells_hold(cells: Iterable[tuple[CellType, object]]) -> bool:
+    for cell, content in cells:
+        try:
+            if cell.cell_contents is not content:
+                return False
+        except ValueError:  # emptied
+            return False
+    return True
+
+
+def _export(obj: Any, label: str | None) -> Key:
+    inline: tuple[object, ...] = (obj,)
+    while True:
+        try:
+            pickler = _pickled(lambda p, objs=inline: p.dumps(objs), inline)  # type: ignore[misc]
+            break
+        except RestartError as restart:
+            inline = (*inline, restart.obj)
+    known = registry.key_of(obj)
+    if known is not None and registry.definitions[known].body == pickler.result:
+        registry.definitions[known].cells = tuple(pickler.cells)
+        return known
+    numbers = tuple(registry.new_number() for _ in inline)
+    labels = (label or _label(obj), *map(_label, inline[1:]))
+    definition = _definition(DEFINE, pickler, numbers, labels, pickler.result)
+    definition.body = pickler.result
+    definition.cells = tuple(pickler.cells)
+    definition.volatile = pickler.volatile
+    for key, each, name in zip(definition.keys, inline, labels, strict=True):
+        registry.remember(key, each, weakly=name is None)
+        registry.definitions[key] = definition
+    return definition.keys[0]
+
+
+def _label(obj: Any) -> str | None:
+    """The name of `__main__` that an object has, if any."""
+    name = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
+    if getattr(obj, "__module__", None) != "__main__" or not isinstance(name, str) or "." in name:
+        return None
+    return name
+
+
+def _definition(
+    kind: int,
+    pickler: ValuePickler | None,
+    numbers: tuple[int, ...],
+    labels: tuple[str | None, ...],
+    body: bytes,
+    direct: tuple[Key, ...] = (),
+) -> Definition:
+    origin = registry.origin()
+    names = tuple(pickler.names) if pickler else ()
+    imports = tuple(pickler.imports) if pickler else ()
+    direct = tuple(pickler.direct) if pickler else direct
+    blob = dumps((kind, origin, numbers, labels, names, direct, imports, body), 5)
+    keys = tuple((origin, number) for number in numbers)
+    definition = Definition(kind, blob, keys=keys, labels=labels, names=names, direct=direct)
+    definition.space = pickler.space if pickler else None
+    return definition
+
+
+def _pickled(run: Callable[[ValuePickler], bytes], inline: tuple[object, ...] = (), **options: Any) -> ValuePickler:
+    """Pickle, giving up step by step: first as it is, then with cloudpickle's help, then without annotations."""
+    failure: Exception | None = None
+    for measures in ({}, {"borrowed": True}, {"borrowed": True, "annotations": False}):
+        pickler = ValuePickler(export, inline, **measures, **options)
+        if inline:
+            _active.append(pickler)
+        try:
+            pickler.result = run(pickler)
+        except (EntangledError, RestartError):
+            raise
+        except RecursionError:
+            raise
+        except Exception as exc:
+            failure = failure or exc
+        else:
+            return pickler
+        finally:
+            if inline:
+                _active.pop()
+    assert failure is not None
+    raise failure
+
+
+# --- payloads --------------------------------------------------------------------------------------
+
+
+def encode(obj: object, snapshot: Snapshot | None) -> tuple[bytes, list[PickleBuffer], tuple[Group, ...]]:
+    """Pickle a payload for a worker: its buffers apart, and the groups that the worker must have."""
+    from corral._codec._blame import explained
+
+    with explained(obj):
+        pickler = _pickled(lambda p: p.dumps(obj), out_of_band=True)
+        groups: tuple[Group, ...] = ()
+        if pickler.direct or pickler.names:
+            groups = needs_of(pickler, snapshot or process_snapshot).groups
+    return pickler.result, pickler.buffers, groups
+
+
+def encode_whole(obj: object, *, reply: bool) -> tuple[bytes, list[PickleBuffer]]:
+    """Pickle a payload together with the groups that it needs.
+
+    A reply goes to the process that started this one, and leaves out what that process sent itself. Anything
+    else may reach anybody, its buffers inside.
+    """
+    from corral._codec._blame import explained
+
+    with explained(obj):
+        pickler = _pickled(lambda p: p.dumps(obj), out_of_band=reply)
+        if reply:
+            known = registry.definitions
+            pickler.direct = {key: None for key in pickler.direct if not (key in known and known[key].upstream)}
+            pickler.names = {name: None for name in pickler.names if name not in registry.given}
+        blobs: list[bytes] = []
+        if pickler.direct or pickler.names:
+            blobs = [group.blob for group in needs_of(pickler, Snapshot()).groups]
+    if not blobs and not pickler.imports:
+        return pickler.result, pickler.buffers
+    prelude = dumps(blobs, 5)
+    return b"".join((b"\0", len(prelude).to_bytes(8, "little"), prelude, pickler.result)), pickler.buffers
+
+
+# --- following names -------------------------------------------------------------------------------
+
+
+def needs_of(pickler: ValuePickler, snapshot: Snapshot) -> Needs:
+    """What a payload needs, after the definitions it refers to and the names its functions use."""
+    direct = tuple(pickler.direct)
+    with registry.lock:
+        if not pickler.names:
+            return _needs_of(direct, None, snapshot)
+        root = Definition(CALLABLE, b"", names=tuple(pickler.names), direct=direct)
+        root.space = pickler.space
+        needs = _needs_of(direct, root, snapshot)
+        needs.groups = tuple(group for group in needs.groups if group is not root.group)
+        return needs
+
+
+def _needs_of(direct: tuple[Key, ...], root: Definition | None, snapshot: Snapshot) -> Needs:
+    cacheable = root is None
+    if cacheable:
+        cached = snapshot.needs.get(direct)
+        if cached is not None and cached.hold():
+            return cached
+    needs = Needs()
+    _Walk(needs, snapshot).run(direct, root)
+    if cacheable:
+        if len(snapshot.needs) >= 16 * MAX_CALLABLES:
+            snapshot.needs.clear()
+        snapshot.needs[direct] = needs
+    return needs
+
+
+class _Walk:
+    """One walk over definitions and the names they use, until nothing new turns up."""
+
+    def __init__(self, needs: Needs, snapshot: Snapshot) -> None:
+        self.needs = needs
+        self.snapshot = snapshot
+        self.todo: list[Definition] = []
+        self.entered: set[Definition] = set()
+        self.met: set[tuple[int, str]] = set()
+        self.values: dict[str, Any] = {}
+        self.bound: dict[str, Key] = {}
+        self.main = _install.main_space()
+        self.space = self.main
+
+    def run(self, direct: tuple[Key, ...], root: Definition | None) -> None:
+        for key in direct:
+            self.visit(registry.definitions[key])
+        if root is not None:
+            self.visit(root)
+        while self.todo or self.values:
+            while self.todo:
+                self.follow(self.todo.pop())
+            if self.values:
+                self.send_values()
+        order = list(self.needs.definitions)
+        if self.bound:
+            order.append(_binding(self.bound))
+        self.needs.groups = tuple(d.group for d in order)
+
+    def visit(self, definition: Definition) -> None:
+        """Take a definition in, after those that its pickle refers to."""
+        if definition in self.entered:
+            return
+        self.entered.add(definition)
+        self.todo.append(definition)
+        for key in definition.direct:
+            needed = registry.definitions.get(key)
+            if needed is not None and needed is not definition:
+                self.visit(needed)
+        self.needs.definitions[definition] = None
+        self.needs.cells += definition.cells
+        self.needs.volatile = self.needs.volatile or (definition.volatile and _is_function(definition))
+        space = definition.space if definition.space is not None else self.main
+        for key, label in zip(definition.keys, definition.labels, strict=True):
+            if label is not None and space.get(label) is registry.resolve(key):
+                self.bind(space, label, key)
+
+    def bind(self, space: dict[str, Any], name: str, key: Key) -> None:
+        self.bound[name] = key
+        self.needs.names.append((space, name, space[name]))
+
+    def follow(self, definition: Definition) -> None:
+        """Look up the names that a definition's functions use."""
+        space = definition.space if definition.space is not None else self.main
+        for name in definition.names:
+            if (id(space), name) in self.met:
+                continue
+            self.met.add((id(space), name))
+            value = space.get(name, MISSING)
+            if value is MISSING or name in {"__builtins__", "__loader__", "__spec__"}:
+                self.needs.names.append((space, name, value))
+            elif _is_definable(value):
+                key = export(value, label=name)
+                self.visit(registry.definitions[key])
+                self.bind(space, name, key)
+            elif (id(space), name) in self.snapshot.values:
+                self.visit(self.snapshot.values[id(space), name])
+            else:
+                self.values[name] = value
+                self.space = space
+
+    def send_values(self) -> None:
+        """Take the data globals met so far in, as one definition, so that what they share stays shared."""
+        definition = _values_definition(self.values, self.space)
+        for name in self.values:
+            self.snapshot.values[id(self.space), name] = definition
+        self.values = {}
+        self.visit(definition)
+
+
+def _is_function(definition: Definition) -> bool:
+    return bool(definition.keys) and type(registry.resolve(definition.keys[0])) is FunctionType
+
+
+def _binding(bound: dict[str, Key]) -> Definition:
+    """The definition that binds these names; a new one once any of them has meant something else."""
+    for name, key in bound.items():
+        latest = _bound.get(name)
+        if latest is None or latest[0] != key:
+            _bound[name] = (key, latest[1] + 1 if latest else 0)
+    content = frozenset((name, *_bound[name]) for name in bound)
+    definition = _bindings.get(content)
+    if definition is None:
+        definition = _definition(BIND, None, (), (), dumps(bound, 5), tuple(bound.values()))
+        _bindings[content] = definition
+    return definition
+
+
+def _values_definition(values: dict[str, Any], space: dict[str, Any]) -> Definition:
+    modules = {n: v.__name__ for n, v in values.items() if isinstance(v, ModuleType) and _is_loaded(v)}
+    data = {n: v for n, v in values.items() if n not in modules}
+    absent: dict[str, str] = {}
+    try:
+        pickler = _pickled(lambda p: p.dumps(data))
+    except Exception:  # leave out what cannot be sent, and say so when it is missed
+        reasons = {name: refusal(value) for name, value in data.items()}
+        absent = {name: f"{type(exc).__name__}: {exc}" for name, exc in reasons.items() if exc is not None}
+        data = {name: value for name, value in data.items() if name not in absent}
+        pickler = _pickled(lambda p: p.dumps(data))
+    body = dumps((modules, pickler.result, absent), 5)
+    definition = _definition(VALUES, pickler, (), (), body)
+    definition.space = space
+    return definition
+
+
+def refusal(value: object) -> Exception | None:
+    """Why a value cannot be sent; None if it can."""
+    try:
+        _pickled(lambda p: p.dumps(value))
+    except Exception as exc:
+        return exc
+    return None
+
+
+def _is_loaded(module: ModuleType) -> bool:
+    return sys.modules.get(module.__name__) is module

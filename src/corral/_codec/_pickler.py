@@ -1,0 +1,366 @@
+"""The pickler: refers to definitions by key, writes them by value where they are being defined.
+
+Role in the flow: `_groups` runs it, once per definition or payload; the builders it names are in `_install`.
+Runs in: any process that sends.
+Invariants: INV-CODEC-REF what is being defined in this very pickle is written by value, every other definition
+is a reference and is listed in `direct`; so a pickle never contains a second copy of a class.
+See: `_classes` for classes, `_names` for the globals of functions.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from _pickle import PickleBuffer, Pickler, PicklingError
+from marshal import dumps as dump_code
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MemberDescriptorType,
+    ModuleType,
+)
+
+from corral._codec import _classes, _names
+from corral._codec import _install as build
+from corral._codec import _registry as registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from corral._codec._registry import Key
+
+    Reduced = Any  # what `__reduce__` may return, and NotImplemented
+
+# Smaller buffers travel inside the pickle: a block of the heap for each would cost more than the copy.
+MIN_BUFFER_BYTES = 16 * 1024
+
+_ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None), type(Ellipsis), range, type(NotImplemented)})
+_DEFINED = (FunctionType, type, ModuleType, BuiltinFunctionType)
+
+
+class EntangledError(Exception):
+    """Two definitions refer to each other directly: they have to be defined in one pickle."""
+
+    def __init__(self, pickler: ValuePickler) -> None:
+        super().__init__()
+        self.pickler = pickler
+
+
+class RestartError(Exception):
+    """Define this object too, in the same pickle, and begin again."""
+
+    def __init__(self, obj: object) -> None:
+        super().__init__()
+        self.obj = obj
+
+
+class ValuePickler(Pickler):
+    """One pickle: of a payload (`inline` empty), or of definitions (`inline`).
+
+    Not thread-safe; used once. After `dump`, what was met on the way lies in `direct`, `names`, `imports`,
+    `cells`, `volatile` and `buffers`.
+    """
+
+    def __init__(
+        self,
+        export: Callable[[object], Key],
+        inline: tuple[object, ...] = (),
+        *,
+        out_of_band: bool = False,
+        annotations: bool = True,
+        borrowed: bool = False,
+    ) -> None:
+        self._file = io.BytesIO()
+        super().__init__(self._file, 5, buffer_callback=self._take_buffer if out_of_band else None)
+        self.dispatch_table = _dispatch_table(borrowed=borrowed)
+        self._export = export
+        self._annotations = annotations
+        self._spaces: dict[int, dict[str, Any]] = {}
+        self._cells_met: set[int] = set()
+        self.inline = {id(obj) for obj in inline}
+        self.inline_objects = inline
+        self.buffers: list[PickleBuffer] = []
+        self.direct: dict[Key, None] = {}
+        self.names: dict[str, None] = {}
+        self.imports: dict[str, None] = {}
+        self.space: dict[str, Any] | None = None
+        self.cells: list[tuple[CellType, object]] = []
+        self.volatile = False
+        self.loose_state = False
+        self.result = b""
+
+    def dumps(self, obj: object) -> bytes:
+        """Pickle one object."""
+        self.dump(obj)
+        return self._file.getvalue()
+
+    def _take_buffer(self, buffer: PickleBuffer) -> bool:
+        """Keep a large buffer out of the pickle; True leaves it inside."""
+        if buffer.raw().nbytes < MIN_BUFFER_BYTES:
+            return True
+        self.buffers.append(buffer)
+        return False
+
+    def reducer_override(self, obj: Any) -> Reduced:
+        """Say how an object is written; NotImplemented means as pickle would."""
+        kind = type(obj)
+        if kind is FunctionType:
+            return self._definition(obj, obj.__qualname__, self._function)
+        if issubclass(kind, type):
+            return self._class(obj)
+        reduce = _SPECIAL.get(kind)
+        if reduce is not None:
+            return reduce(self, obj)
+        module_name = kind.__module__
+        if module_name in _LATE_MODULES:
+            return self._late(obj, kind, module_name)
+        if self.inline and id(kind) in self.inline and "_member_map_" in kind.__dict__:
+            return _classes.reduce_member(obj)
+        return NotImplemented
+
+    # --- definitions -------------------------------------------------------------------------------
+
+    def _definition(self, obj: Any, name: str, by_value: Callable[[Any], Reduced]) -> Reduced:
+        """By value if it belongs here, by name if others can import it, by key otherwise."""
+        if id(obj) in self.inline:
+            return by_value(obj)
+        if registry.key_of(obj) is not None:
+            return self._reference(obj, "")
+        if _names.is_importable(obj, name):
+            return NotImplemented
+        space = getattr(obj, "__globals__", None)
+        if space is None or space.get("__name__") != "__main__":
+            space = build.main_space()
+        found, top = _names.look_up(space, name)
+        if found is obj and getattr(obj, "__module__", None) == "__main__":
+            if id(top) in self.inline:
+                return by_value(obj)
+            return self._reference(top, name.partition(".")[2])
+        if isinstance(obj, type) or by_value == self._type_variable:
+            return self._reference(obj, "")
+        return by_value(obj)
+
+    def _reference(self, top: object, path: str) -> Reduced:
+        try:
+            key = self._export(top)
+        except EntangledError as exc:
+            if exc.pickler is self:
+                raise RestartError(top) from None
+            raise
+        self.direct[key] = None
+        return build.ref, ((*key, path) if path else key)
+
+    def _class(self, cls: Any) -> Reduced:
+        if cls.__module__ in {"builtins", "types"}:
+            return _classes.reduce_builtin(cls)
+        return self._definition(cls, cls.__qualname__, self._class_by_value)
+
+    def _class_by_value(self, cls: type) -> Reduced:
+        if _classes.is_foreign(type(cls)):
+            return _classes.borrow_reduction(cls)
+        return _classes.reduce(cls)
+
+    def _function(self, fn: FunctionType) -> Reduced:
+        """A function by value: made with empty cells first, as what they hold may refer to it."""
+        code = fn.__code__
+        state: dict[str, Any] = {}
+        space = self._space_of(fn, state)
+        fresh = [cell for cell in fn.__closure__ or () if id(cell) not in self._cells_met]
+        self._cells_met.update(map(id, fresh))
+        filled = [(cell, cell.cell_contents) for cell in fresh if not _is_empty(cell)]
+        self.volatile = self.volatile or len(filled) < len(fresh) or not all(is_frozen(v) for _, v in filled)
+        self.cells += filled
+        if filled:
+            state["cells"] = filled
+            self.imports.update(dict.fromkeys(_names.submodules((v for _, v in filled), code)))
+        self._attributes(fn, code, state)
+        return build.function, (dump_code(code), space, fn.__closure__), state or None, None, None, build.fill_function
+
+    def _attributes(self, fn: Any, code: CodeType, state: dict[str, Any]) -> None:
+        """Whatever differs from what the code object alone gives."""
+        defaults = (fn.__defaults__, fn.__kwdefaults__, fn.__dict__)
+        self.loose_state = self.loose_state or not all(not v or is_frozen(v) for v in defaults)
+        for name, plain in (
+            ("__defaults__", None),
+            ("__kwdefaults__", None),
+            ("__dict__", {}),
+            ("__name__", code.co_name),
+            ("__qualname__", code.co_qualname),
+            ("__module__", fn.__globals__.get("__name__")),
+            ("__doc__", code.co_consts[0] if code.co_consts else None),
+            ("__type_params__", ()),
+        ):
+            value = getattr(fn, name, plain)
+            if value != plain:
+                state[name] = value
+        if self._annotations:
+            try:
+                annotations = fn.__annotations__
+            except Exception:  # noqa: S110 - evaluated late (PEP 649), they may refer to what is not there
+                pass
+            else:
+                if annotations:
+                    state["__annotations__"] = annotations
+
+    def _space_of(self, fn: FunctionType, state: dict[str, Any]) -> str | dict[str, Any]:
+        """The globals a function is to have: `__main__`'s, a module's by name, or else a copy of what it uses."""
+        space = fn.__globals__
+        module_name = space.get("__name__")
+        names = _names.global_names(fn.__code__)
+        used = {name: space[name] for name in names if name in space and name != "__builtins__"}
+        if module_name == "__main__":
+            self.names.update(dict.fromkeys(sorted(names)))
+            self.space = space
+            self.imports.update(dict.fromkeys(_names.submodules(used.values(), fn.__code__)))
+            return module_name
+        module = sys.modules.get(module_name or "")
+        if module is not None and module.__dict__ is space:
+            return str(module_name)
+        state["globals"] = used
+        self.imports.update(dict.fromkeys(_names.submodules(used.values(), fn.__code__)))
+        if id(space) not in self._spaces:
+            self._spaces[id(space)] = {
+                name: space[name] for name in ("__name__", "__package__", "__file__") if name in space
+            }
+        return self._spaces[id(space)]
+
+    def _type_variable(self, obj: Any) -> Reduced:
+        return _classes.reduce_type_variable(obj)
+
+    # --- kinds that pickle does not know, or knows in another way -----------------------------------
+
+    def _cell(self, cell: CellType) -> Reduced:
+        """Empty if a function of this pickle fills it, else with its contents."""
+        if id(cell) in self._cells_met or _is_empty(cell):
+            return build.cell, ()
+        return build.cell, (), (cell.cell_contents,), None, None, build.fill_cell
+
+    def _late(self, obj: Any, kind: type, module_name: str) -> Reduced:
+        """Kinds of modules that may not be loaded: told by name, so that they need not be."""
+        name = kind.__name__
+        if module_name == "typing":
+            if name in {"TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"}:
+                return self._definition(obj, obj.__name__, self._type_variable)
+        elif module_name == "functools":
+            if name == "_lru_cache_wrapper":
+                return self._definition(obj, obj.__qualname__, _reduce_lru_cache)
+            if name == "cached_property":
+                return build.cached_property, (obj.func, obj.attrname)
+        elif module_name == "dataclasses":
+            return _reduce_sentinel(obj)
+        elif name in {"WeakKeyDictionary", "WeakValueDictionary"}:
+            return kind, (dict(obj),)
+        elif name == "WeakSet":
+            return kind, (list(obj),)
+        return NotImplemented
+
+    def _code(self, code: CodeType) -> Reduced:
+        return build.code, (dump_code(code),)
+
+    def _module(self, module: ModuleType) -> Reduced:
+        if sys.modules.get(module.__name__) is not module:
+            raise PicklingError(f"cannot pickle {module!r}: it cannot be imported by that name")
+        return build.module, (module.__name__,)
+
+    def _wrapper(self, obj: Any) -> Reduced:
+        return type(obj), (obj.__func__,)
+
+    def _property(self, obj: property) -> Reduced:
+        return property, (obj.fget, obj.fset, obj.fdel, obj.__doc__)
+
+    def _proxy(self, obj: MappingProxyType[Any, Any]) -> Reduced:
+        return MappingProxyType, (dict(obj),)
+
+    def _descriptor(self, obj: Any) -> Reduced:
+        return getattr, (obj.__objclass__, obj.__name__)
+
+    def _view(self, obj: memoryview) -> Reduced:
+        return build.view, (PickleBuffer(obj), obj.format, obj.shape)
+
+    def _keys(self, obj: Any) -> Reduced:
+        return build.keys_of, (dict.fromkeys(obj),)
+
+    def _values(self, obj: Any) -> Reduced:
+        return build.values_of, (list(obj),)
+
+    def _items(self, obj: Any) -> Reduced:
+        return build.items_of, (dict(obj),)
+
+    def _text_file(self, obj: io.TextIOWrapper) -> Reduced:
+        for name in ("stdout", "stderr"):
+            if obj is getattr(sys, name):
+                return getattr, (sys, name)
+        return NotImplemented
+
+
+_SPECIAL: dict[type, Callable[[ValuePickler, Any], Reduced]] = {
+    CellType: ValuePickler._cell,  # noqa: SLF001 - its own table
+    CodeType: ValuePickler._code,  # noqa: SLF001
+    ModuleType: ValuePickler._module,  # noqa: SLF001
+    staticmethod: ValuePickler._wrapper,  # noqa: SLF001
+    classmethod: ValuePickler._wrapper,  # noqa: SLF001
+    property: ValuePickler._property,  # noqa: SLF001
+    MappingProxyType: ValuePickler._proxy,  # noqa: SLF001
+    MemberDescriptorType: ValuePickler._descriptor,  # noqa: SLF001
+    memoryview: ValuePickler._view,  # noqa: SLF001
+    type({}.keys()): ValuePickler._keys,  # noqa: SLF001
+    type({}.values()): ValuePickler._values,  # noqa: SLF001
+    type({}.items()): ValuePickler._items,  # noqa: SLF001
+    io.TextIOWrapper: ValuePickler._text_file,  # noqa: SLF001
+}
+_LATE_MODULES = frozenset({"typing", "functools", "dataclasses", "weakref", "_weakrefset"})
+
+
+def _reduce_lru_cache(obj: Any) -> Reduced:
+    parameters = obj.cache_parameters()
+    return build.lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"])
+
+
+def _reduce_sentinel(obj: Any) -> Reduced:
+    """The constants of `dataclasses`, which are compared by identity."""
+    dataclasses = sys.modules["dataclasses"]
+    for name in ("MISSING", "_FIELD", "_FIELD_CLASSVAR", "_FIELD_INITVAR", "_HAS_DEFAULT_FACTORY", "KW_ONLY"):
+        if getattr(dataclasses, name, None) is obj:
+            return getattr, (dataclasses, name)
+    return NotImplemented
+
+
+def _is_empty(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - raises if there is nothing
+    except ValueError:
+        return True
+    return False
+
+
+def is_frozen(value: object) -> bool:
+    """Whether a value cannot change while it stays the same object."""
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, type):
+        return True
+    if kind is FunctionType:
+        return not value.__closure__  # type: ignore[attr-defined]
+    if kind in {tuple, frozenset}:
+        return all(is_frozen(item) for item in value)  # type: ignore[attr-defined]
+    return isinstance(value, _DEFINED)
+
+
+def _dispatch_table(*, borrowed: bool) -> dict[type, Callable[[Any], Reduced]]:
+    """The reducers that others have registered: copyreg's, ForkingPickler's where that is loaded, cloudpickle's."""
+    import copyreg
+
+    table: dict[type, Callable[[Any], Reduced]] = copyreg.dispatch_table
+    reduction = sys.modules.get("multiprocessing.reduction")
+    extra = getattr(getattr(reduction, "ForkingPickler", None), "_extra_reducers", None)
+    if borrowed:
+        import cloudpickle
+
+        lent = dict(cloudpickle.CloudPickler.dispatch_table)
+        lent.pop(io.TextIOWrapper, None)  # it would send a file's contents and call that the file
+        return {**lent, **table, **(extra or {})}
+    return {**table, **extra} if extra else table
