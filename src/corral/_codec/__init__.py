@@ -8,11 +8,11 @@
     bundle(obj)                 -- anywhere -->     unbundle(data)
 
 What can be imported travels by name. What cannot (all of `__main__`, lambdas, local functions and classes)
-travels by value: functions and classes as definitions, once per worker, and a worker's `__main__` is the mirror
-that they are bound in.
+travels by value: functions and classes as definitions, once per worker, and a worker's `__main__` is the
+mirror that they are bound in.
 
-Role in the flow: `_engine` and `_worker` call it for tasks, `_launch`'s callers for process targets, `_channel`'s
-for what is put into a queue or a connection.
+Role in the flow: `_engine` and `_worker` call it for tasks, `_launch`'s callers for process targets,
+`_channel`'s for what is put into a queue or a connection.
 Runs in: parent and worker, any thread. Receiving, and sending plain data, import next to nothing.
 Invariants: INV-CODEC-KEY (`_registry`), INV-CODEC-REF (`_pickler`), INV-CODEC-FRESH and INV-CODEC-SNAPSHOT
 (`_groups`), INV-CODEC-MIRROR (`_install`).
@@ -30,8 +30,6 @@ from corral._codec._frames import unbundle as unbundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from corral._codec._failures import decode_failure as decode_failure
     from corral._codec._failures import encode_failure as encode_failure
     from corral._codec._groups import Snapshot as Snapshot

@@ -30,7 +30,9 @@ class explained:  # noqa: N801 - reads as a word of the with statement
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
+    ) -> None:
         from corral.errors import EncodeError
 
         if isinstance(exc, Exception) and not isinstance(exc, EncodeError):

@@ -75,8 +75,8 @@ def reduce(cls: Any) -> Reduced:
     if "__annotate_func__" in cls.__dict__:  # Python 3.14
         try:
             state["__annotations__"] = cls.__annotations__
-        except Exception:  # noqa: S110 - evaluated late (PEP 649), they may refer to what is not there
-            pass
+        except Exception:  # evaluated late (PEP 649), they may refer to what is not there
+            state.pop("__annotations__", None)
     registered = _registered(cls)
     if registered:
         state["registered"] = registered
@@ -96,7 +96,7 @@ def _registered(cls: type) -> list[type]:
     """The virtual subclasses of an ABC."""
     if "_abc_impl" not in cls.__dict__:
         return []
-    from _abc import _get_dump
+    from _abc import _get_dump  # type: ignore[import-not-found]
 
     return [found for reference in _get_dump(cls)[0] if (found := reference()) is not None]
 
@@ -117,7 +117,9 @@ def _plain(kind: type, obj: Any) -> object:
         return kind(obj)
     if isinstance(obj._value_, kind):
         return obj._value_
-    raise PicklingError(f"cannot pickle the enum {type(obj).__qualname__}: its members are {kind.__qualname__}s")
+    raise PicklingError(
+        f"cannot pickle the enum {type(obj).__qualname__}: its members are {kind.__qualname__}s"
+    )
 
 
 def reduce_type_variable(obj: Any) -> Reduced:
@@ -137,6 +139,11 @@ def reduce_type_variable(obj: Any) -> Reduced:
         args = (obj.__supertype__,)
     elif name == "TypeAliasType":
         args, options = (obj.__value__,), {"type_params": obj.__type_params__}
-    return build.type_variable, (kind, obj.__name__, args, options), {"__module__": obj.__module__}, None, None, build.fill_attributes
-
-
+    return (
+        build.type_variable,
+        (kind, obj.__name__, args, options),
+        {"__module__": obj.__module__},
+        None,
+        None,
+        build.fill_attributes,
+    )

@@ -82,7 +82,11 @@ def _explain_absent_global(exc: BaseException) -> None:
 
 def _describe(exc: BaseException) -> str:
     cls = type(exc)
-    name = cls.__qualname__ if cls.__module__ in {"builtins", "__main__"} else f"{cls.__module__}.{cls.__qualname__}"
+    name = (
+        cls.__qualname__
+        if cls.__module__ in {"builtins", "__main__"}
+        else f"{cls.__module__}.{cls.__qualname__}"
+    )
     try:
         text = str(exc)
     except Exception:
@@ -171,10 +175,7 @@ def _rebuild_one(node: dict[str, Any], rebuilt: list[BaseException | None]) -> B
         except Exception:
             if node["parts"] is None:
                 raise
-            cls, args, attributes = decode(node["parts"])  # type: ignore[misc]
-            exc = cls.__new__(cls, *args)
-            exc.args = args
-            exc.__dict__.update(attributes)
+            exc = _assemble(*decode(node["parts"]))  # type: ignore[misc]
         if isinstance(exc, BaseException):
             return exc
         trouble: object = f"its pickle makes {type(exc).__qualname__}"
@@ -183,7 +184,17 @@ def _rebuild_one(node: dict[str, Any], rebuilt: list[BaseException | None]) -> B
     return DecodeError(f"the task raised an exception that cannot be rebuilt: {node['text']} ({trouble})")
 
 
-def _rebuild_group(group: tuple[bytes | None, str, list[int | None]], rebuilt: list[BaseException | None]) -> BaseException:
+def _assemble(cls: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    """An exception without its constructor, which may want other arguments than `args`."""
+    exc = cls.__new__(cls, *args)
+    exc.args = args
+    exc.__dict__.update(attributes)
+    return exc
+
+
+def _rebuild_group(
+    group: tuple[bytes | None, str, list[int | None]], rebuilt: list[BaseException | None]
+) -> BaseException:
     data, message, places = group
     members = [exc for place in places if place is not None and (exc := rebuilt[place]) is not None]
     try:

@@ -4,8 +4,8 @@ Role in the flow: `encode`, `bundle` and `define` come here as soon as something
 writes the pickles; this module decides what is a definition, follows the names its functions use, and keeps
 what was made, so that each is made once per process and sent once per worker.
 Runs in: any process that sends, any thread; making definitions is serialised by the registry's lock.
-Invariants: INV-CODEC-FRESH a cached group is used only while the names it binds still mean what they meant, and
-the cells of its functions hold what they held. INV-CODEC-SNAPSHOT a data global is sent as it was when a
+Invariants: INV-CODEC-FRESH a cached group is used only while the names it binds still mean what they meant,
+and the cells of its functions hold what they held. INV-CODEC-SNAPSHOT a data global is sent as it was when a
 snapshot first met it, as fork would have it; a new snapshot (a new pool) looks again.
 """
 
@@ -22,8 +22,8 @@ from corral._codec._registry import BIND, CALLABLE, DEFINE, MISSING, VALUES, Def
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from _pickle import PickleBuffer
+    from collections.abc import Callable, Iterable
     from types import CellType
     from typing import Any
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 MAX_CALLABLES = 256  # callables of single calls that are kept, in case the same content comes again
 
 _active: list[ValuePickler] = []  # the definitions being pickled just now, outermost first; under the lock
-_bound: dict[str, tuple[Key, int]] = {}  # the latest binding of each name of __main__, and how often it changed
+# The latest binding of each name of __main__, and how often it changed.
+_bound: dict[str, tuple[Key, int]] = {}
 _bindings: dict[frozenset[tuple[str, Key, int]], Definition] = {}
 
 
@@ -232,17 +233,18 @@ def _definition(
 ) -> Definition:
     origin = registry.origin()
     names = tuple(pickler.names) if pickler else ()
-    imports = tuple(pickler.imports) if pickler else ()
     direct = tuple(pickler.direct) if pickler else direct
-    blob = dumps((kind, origin, numbers, labels, names, direct, imports, body), 5)
+    blob = dumps((kind, origin, numbers, labels, names, direct, body), 5)
     keys = tuple((origin, number) for number in numbers)
     definition = Definition(kind, blob, keys=keys, labels=labels, names=names, direct=direct)
     definition.space = pickler.space if pickler else None
     return definition
 
 
-def _pickled(run: Callable[[ValuePickler], bytes], inline: tuple[object, ...] = (), **options: Any) -> ValuePickler:
-    """Pickle, giving up step by step: first as it is, then with cloudpickle's help, then without annotations."""
+def _pickled(
+    run: Callable[[ValuePickler], bytes], inline: tuple[object, ...] = (), **options: Any
+) -> ValuePickler:
+    """Pickle; give up step by step: as it is, with cloudpickle's help, without annotations."""
     failure: Exception | None = None
     for measures in ({}, {"borrowed": True}, {"borrowed": True, "annotations": False}):
         pickler = ValuePickler(export, inline, **measures, **options)
@@ -250,9 +252,7 @@ def _pickled(run: Callable[[ValuePickler], bytes], inline: tuple[object, ...] = 
             _active.append(pickler)
         try:
             pickler.result = run(pickler)
-        except (EntangledError, RestartError):
-            raise
-        except RecursionError:
+        except (EntangledError, RestartError, RecursionError):
             raise
         except Exception as exc:
             failure = failure or exc
@@ -292,12 +292,14 @@ def encode_whole(obj: object, *, reply: bool) -> tuple[bytes, list[PickleBuffer]
         pickler = _pickled(lambda p: p.dumps(obj), out_of_band=reply)
         if reply:
             known = registry.definitions
-            pickler.direct = {key: None for key in pickler.direct if not (key in known and known[key].upstream)}
+            pickler.direct = {
+                key: None for key in pickler.direct if not (key in known and known[key].upstream)
+            }
             pickler.names = {name: None for name in pickler.names if name not in registry.given}
         blobs: list[bytes] = []
         if pickler.direct or pickler.names:
             blobs = [group.blob for group in needs_of(pickler, Snapshot()).groups]
-    if not blobs and not pickler.imports:
+    if not blobs:
         return pickler.result, pickler.buffers
     prelude = dumps(blobs, 5)
     return b"".join((b"\0", len(prelude).to_bytes(8, "little"), prelude, pickler.result)), pickler.buffers

@@ -1,10 +1,11 @@
 """The receiving side of definitions: builds functions and classes, and binds them in `__main__`.
 
-Role in the flow: the worker calls `install` for each group, once, before the first task that needs it; pickles
-name the builders below.
+Role in the flow: the worker calls `install` for each group, once, before the first task that needs it;
+pickles name the builders below.
 Runs in: the worker (and the parent, for definitions that a worker sends back), any thread.
-Invariants: INV-CODEC-MIRROR a function of `__main__` gets this process's `__main__.__dict__` as its globals, so
-what an initializer sets is seen by every later task; a data global that already has a value keeps it.
+Invariants: INV-CODEC-MIRROR a function of `__main__` gets this process's `__main__.__dict__` as its
+globals, so what an initializer sets is seen by every later task; a data global that already has a value
+keeps it.
 Failure: a group that cannot be loaded raises what loading it raised; nothing of it is registered.
 """
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from corral._codec._registry import Key
 
 
-def install(number: int, blob: bytes | memoryview) -> object:  # noqa: ARG001 - the caller files the result under it
+def install(number: int, blob: bytes | memoryview) -> object:  # noqa: ARG001 - the caller's
     """Load a group that the process which started this one sent; returns its function or class."""
     return load(bytes(blob), upstream=True)
 
@@ -37,9 +38,7 @@ def load(blob: bytes, *, upstream: bool) -> object:
     Names are bound for good when the parent says so (upstream); what merely passes by (a queue's item, a
     result) must not replace what a name means here.
     """
-    kind, origin, numbers, labels, names, direct, imports, body = loads(blob)
-    for module_name in imports:
-        _try_import(module_name)
+    kind, origin, numbers, labels, names, direct, body = loads(blob)
     if kind == DEFINE:
         keys = tuple((origin, number) for number in numbers)
         return _load_definition(blob, keys, labels, names, direct, body, upstream=upstream)
@@ -158,11 +157,13 @@ def function(code: bytes, space: str | dict[str, Any], cells: tuple[CellType, ..
         else:
             __import__(space)
             space = sys.modules[space].__dict__
-    return FunctionType(load_code(code), space, None, None, cells)
+    return FunctionType(load_code(code), space, None, None, cells)  # noqa: S302 - as S301
 
 
 def fill_function(obj: FunctionType, state: dict[str, Any]) -> None:
     """Give a function its state."""
+    for module_name in state.pop("imports", ()):
+        _try_import(module_name)
     for cell_, content in state.pop("cells", ()):
         cell_.cell_contents = content
     for name, value in state.pop("globals", {}).items():
@@ -184,7 +185,7 @@ def fill_cell(obj: CellType, state: tuple[object]) -> None:
 
 def code(data: bytes) -> object:
     """A code object."""
-    return load_code(data)
+    return load_code(data)  # noqa: S302 - as S301
 
 
 def class_(meta: type, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> type:
@@ -220,7 +221,7 @@ def fill_object(obj: object, state: dict[str, Any]) -> None:
     obj.__dict__.update(state)
 
 
-def lru_cache(wrapped: Callable[..., object], maxsize: int | None, typed: bool) -> object:  # noqa: FBT001
+def lru_cache(wrapped: Callable[..., object], maxsize: int | None, typed: bool) -> object:
     """A cached function; its cache starts empty."""
     import functools
 
@@ -244,7 +245,9 @@ def type_variable(kind: type, name: str, args: tuple[object, ...], options: dict
 def view(buffer: memoryview, layout: str, shape: tuple[int, ...]) -> memoryview:
     """A memoryview on data that arrived."""
     flat = memoryview(buffer).cast("B")
-    return flat if layout == "B" and len(shape) == 1 else flat.cast(layout, shape)  # type: ignore[call-overload, no-any-return]
+    if layout == "B" and len(shape) == 1:
+        return flat
+    return flat.cast(layout, shape)  # type: ignore[call-overload, no-any-return]
 
 
 def member_path(obj: object, path: str) -> object:

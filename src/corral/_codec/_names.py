@@ -63,22 +63,24 @@ def global_names(code: CodeType) -> set[str]:
     return found
 
 
-def submodules(values: Iterable[object], code: CodeType) -> Iterator[str]:
+def submodules(values: Iterable[object], code: CodeType) -> list[str]:
     """The loaded submodules that a function reaches through the packages among `values`.
 
     `import a.b` binds only `a`; a function that says `a.b.c` needs `a.b` imported as well.
     """
     packages = [v.__name__ for v in values if isinstance(v, ModuleType) and hasattr(v, "__path__")]
     if not packages:
-        return
+        return []
+    found = []
     attributes = {name for each in nested_code(code) for name in each.co_names}
     while packages:
         package = packages.pop()
         for attribute in attributes:
             name = f"{package}.{attribute}"
             if sys.modules.get(name) is not None:
-                yield name
+                found.append(name)
                 packages.append(name)
+    return found
 
 
 def look_up(space: dict[str, Any], path: str) -> tuple[object, object]:

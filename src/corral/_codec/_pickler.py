@@ -2,8 +2,8 @@
 
 Role in the flow: `_groups` runs it, once per definition or payload; the builders it names are in `_install`.
 Runs in: any process that sends.
-Invariants: INV-CODEC-REF what is being defined in this very pickle is written by value, every other definition
-is a reference and is listed in `direct`; so a pickle never contains a second copy of a class.
+Invariants: INV-CODEC-REF what is being defined in this very pickle is written by value, every other
+definition is a reference and is listed in `direct`; so a pickle never contains a second copy of a class.
 See: `_classes` for classes, `_names` for the globals of functions.
 """
 
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 # Smaller buffers travel inside the pickle: a block of the heap for each would cost more than the copy.
 MIN_BUFFER_BYTES = 16 * 1024
 
-_ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None), type(Ellipsis), range, type(NotImplemented)})
+_ATOMS = frozenset(
+    {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), range, type(NotImplemented)}
+)
 _DEFINED = (FunctionType, type, ModuleType, BuiltinFunctionType)
 
 
@@ -62,7 +64,7 @@ class RestartError(Exception):
 class ValuePickler(Pickler):
     """One pickle: of a payload (`inline` empty), or of definitions (`inline`).
 
-    Not thread-safe; used once. After `dump`, what was met on the way lies in `direct`, `names`, `imports`,
+    Not thread-safe; used once. After `dump`, what was met on the way lies in `direct`, `names`,
     `cells`, `volatile` and `buffers`.
     """
 
@@ -87,7 +89,6 @@ class ValuePickler(Pickler):
         self.buffers: list[PickleBuffer] = []
         self.direct: dict[Key, None] = {}
         self.names: dict[str, None] = {}
-        self.imports: dict[str, None] = {}
         self.space: dict[str, Any] | None = None
         self.cells: list[tuple[CellType, object]] = []
         self.volatile = False
@@ -129,21 +130,23 @@ class ValuePickler(Pickler):
         """By value if it belongs here, by name if others can import it, by key otherwise."""
         if id(obj) in self.inline:
             return by_value(obj)
-        if registry.key_of(obj) is not None:
-            return self._reference(obj, "")
-        if _names.is_importable(obj, name):
+        known = registry.key_of(obj) is not None
+        if not known and _names.is_importable(obj, name):
             return NotImplemented
+        top, path = (obj, "") if known else self._place(obj, name)
+        if id(top) in self.inline or (top is None and by_value in {self._function, _reduce_lru_cache}):
+            return by_value(obj)
+        return self._reference(obj if top is None else top, path)
+
+    def _place(self, obj: Any, name: str) -> tuple[object, str]:
+        """Where in `__main__` an object is: a top-level object, and a path from there."""
+        if getattr(obj, "__module__", None) != "__main__":
+            return None, ""
         space = getattr(obj, "__globals__", None)
         if space is None or space.get("__name__") != "__main__":
             space = build.main_space()
         found, top = _names.look_up(space, name)
-        if found is obj and getattr(obj, "__module__", None) == "__main__":
-            if id(top) in self.inline:
-                return by_value(obj)
-            return self._reference(top, name.partition(".")[2])
-        if isinstance(obj, type) or by_value == self._type_variable:
-            return self._reference(obj, "")
-        return by_value(obj)
+        return (top, name.partition(".")[2]) if found is obj else (None, "")
 
     def _reference(self, top: object, path: str) -> Reduced:
         try:
@@ -169,17 +172,30 @@ class ValuePickler(Pickler):
         """A function by value: made with empty cells first, as what they hold may refer to it."""
         code = fn.__code__
         state: dict[str, Any] = {}
-        space = self._space_of(fn, state)
+        names = _names.global_names(code)
+        used = {name: fn.__globals__[name] for name in names if name in fn.__globals__}
+        used.pop("__builtins__", None)
+        space = self._space_of(fn, names)
+        if isinstance(space, dict):
+            state["globals"] = used
         fresh = [cell for cell in fn.__closure__ or () if id(cell) not in self._cells_met]
         self._cells_met.update(map(id, fresh))
-        filled = [(cell, cell.cell_contents) for cell in fresh if not _is_empty(cell)]
+        self.cells += (filled := [(cell, cell.cell_contents) for cell in fresh if not _is_empty(cell)])
         self.volatile = self.volatile or len(filled) < len(fresh) or not all(is_frozen(v) for _, v in filled)
-        self.cells += filled
         if filled:
             state["cells"] = filled
-            self.imports.update(dict.fromkeys(_names.submodules((v for _, v in filled), code)))
+        imports = _names.submodules([*used.values(), *(value for _, value in filled)], code)
+        if imports:
+            state["imports"] = imports
         self._attributes(fn, code, state)
-        return build.function, (dump_code(code), space, fn.__closure__), state or None, None, None, build.fill_function
+        return (
+            build.function,
+            (dump_code(code), space, fn.__closure__),
+            state or None,
+            None,
+            None,
+            build.fill_function,
+        )
 
     def _attributes(self, fn: Any, code: CodeType, state: dict[str, Any]) -> None:
         """Whatever differs from what the code object alone gives."""
@@ -207,22 +223,17 @@ class ValuePickler(Pickler):
                 if annotations:
                     state["__annotations__"] = annotations
 
-    def _space_of(self, fn: FunctionType, state: dict[str, Any]) -> str | dict[str, Any]:
-        """The globals a function is to have: `__main__`'s, a module's by name, or else a copy of what it uses."""
+    def _space_of(self, fn: FunctionType, names: set[str]) -> str | dict[str, Any]:
+        """The globals a function is to have: `__main__`'s, a module's by name, or a dictionary to fill."""
         space = fn.__globals__
         module_name = space.get("__name__")
-        names = _names.global_names(fn.__code__)
-        used = {name: space[name] for name in names if name in space and name != "__builtins__"}
         if module_name == "__main__":
             self.names.update(dict.fromkeys(sorted(names)))
             self.space = space
-            self.imports.update(dict.fromkeys(_names.submodules(used.values(), fn.__code__)))
-            return module_name
+            return "__main__"
         module = sys.modules.get(module_name or "")
         if module is not None and module.__dict__ is space:
-            return str(module_name)
-        state["globals"] = used
-        self.imports.update(dict.fromkeys(_names.submodules(used.values(), fn.__code__)))
+            return module.__name__
         if id(space) not in self._spaces:
             self._spaces[id(space)] = {
                 name: space[name] for name in ("__name__", "__package__", "__file__") if name in space
@@ -244,19 +255,17 @@ class ValuePickler(Pickler):
         """Kinds of modules that may not be loaded: told by name, so that they need not be."""
         name = kind.__name__
         if module_name == "typing":
-            if name in {"TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"}:
+            if name in _TYPE_VARIABLES:
                 return self._definition(obj, obj.__name__, self._type_variable)
         elif module_name == "functools":
             if name == "_lru_cache_wrapper":
                 return self._definition(obj, obj.__qualname__, _reduce_lru_cache)
-            if name == "cached_property":
+            if name == "cached_property":  # the one of Python 3.11 has a lock
                 return build.cached_property, (obj.func, obj.attrname)
         elif module_name == "dataclasses":
             return _reduce_sentinel(obj)
-        elif name in {"WeakKeyDictionary", "WeakValueDictionary"}:
-            return kind, (dict(obj),)
-        elif name == "WeakSet":
-            return kind, (list(obj),)
+        elif name in {"WeakKeyDictionary", "WeakValueDictionary", "WeakSet"}:
+            return kind, (list(obj) if name == "WeakSet" else dict(obj),)
         return NotImplemented
 
     def _code(self, code: CodeType) -> Reduced:
@@ -313,6 +322,7 @@ _SPECIAL: dict[type, Callable[[ValuePickler, Any], Reduced]] = {
     type({}.items()): ValuePickler._items,  # noqa: SLF001
     io.TextIOWrapper: ValuePickler._text_file,  # noqa: SLF001
 }
+_TYPE_VARIABLES = frozenset({"TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"})
 _LATE_MODULES = frozenset({"typing", "functools", "dataclasses", "weakref", "_weakrefset"})
 
 
@@ -351,7 +361,7 @@ def is_frozen(value: object) -> bool:
 
 
 def _dispatch_table(*, borrowed: bool) -> dict[type, Callable[[Any], Reduced]]:
-    """The reducers that others have registered: copyreg's, ForkingPickler's where that is loaded, cloudpickle's."""
+    """The reducers that others registered: copyreg's, ForkingPickler's if that is loaded, cloudpickle's."""
     import copyreg
 
     table: dict[type, Callable[[Any], Reduced]] = copyreg.dispatch_table

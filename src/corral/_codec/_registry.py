@@ -1,13 +1,14 @@
 """What this process knows of the definitions that travel: which object has which key, and its blob.
 
-A definition is a function, a class or a type variable that cannot be imported by name and so travels by value,
-once. Its key is (origin, number): the process that first sent it, and a number there. A key stays with its
-object wherever it goes, so that an instance which comes back is an instance of the very class it went out as,
-and so that a worker can hand on to its own children what it was given.
+A definition is a function, a class or a type variable that cannot be imported by name and so travels by
+value, once. Its key is (origin, number): the process that first sent it, and a number there. A key stays
+with its object wherever it goes, so that an instance which comes back is an instance of the very class it
+went out as, and so that a worker can hand on to its own children what it was given.
 
 Role in the flow: written by `_groups` (sending) and `_install` (receiving), read by both.
 Runs in: parent and worker, any thread; `lock` guards changes, look-ups need none.
-Invariants: INV-CODEC-KEY one key never names two objects in one process; `key_of` answers only for a living object.
+Invariants: INV-CODEC-KEY one key never names two objects in one process; `key_of` answers only for a living
+object.
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ _origin = 0
 class Group:
     """A definition as the engine sees it: sent to each worker once, in the order needs..., itself.
 
-    `needs` is complete and in order; a needed group has no needs of its own. `transient` marks the callable of
-    one call: a worker may forget it once nobody calls it any more.
+    `needs` is complete and in order; a needed group has no needs of its own. `transient` marks the callable
+    of one call: a worker may forget it once nobody calls it any more.
     """
 
     __slots__ = ("blob", "needs", "number", "transient")
 
-    def __init__(self, number: int, blob: bytes, needs: tuple[Group, ...] = (), *, transient: bool = False) -> None:
+    def __init__(
+        self, number: int, blob: bytes, needs: tuple[Group, ...] = (), *, transient: bool = False
+    ) -> None:
         self.number = number
         self.blob = blob
         self.needs = needs
@@ -64,8 +67,9 @@ class Group:
 class Definition:
     """A blob that this process can send, and what must be known to send it.
 
-    `number` is this process's own for it, even where the definition was born elsewhere. `names` are the globals
-    of `__main__` (of `space`) that its functions use; `direct` the definitions that its pickle refers to.
+    `number` is this process's own for it, even where the definition was born elsewhere. `names` are the
+    globals of `__main__` (of `space`) that its functions use; `direct` the definitions that its pickle
+    refers to.
     """
 
     __slots__ = (
