@@ -70,8 +70,7 @@ format: $(VENV)/.stamp-tools ## Let the tools write what lint demands
 types: build ## mypy --strict; the stub of the native module against the module itself
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest corral._native --mypy-config-file pyproject.toml \
-	    --allowlist tests/typing/stubtest-allowlist.txt --ignore-unused-allowlist \
-	    --allowlist tests/typing/stubtest_allowlist.txt --ignore-unused-allowlist
+	    --allowlist tests/typing/stubtest-allowlist.txt --ignore-unused-allowlist
 
 arch: build ## Import layers, public API, size limits, links, cost of import
 	$(BIN)/lint-imports

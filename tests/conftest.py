@@ -46,6 +46,8 @@ def leaves_nothing_behind(request: pytest.FixtureRequest, house: None) -> Iterat
     yield
     if request.node.get_closest_marker("leaks"):
         return
+    # All other fixtures are torn down by now; pytest itself still holds their values.
+    request.node.funcargs.clear()
     left = _left(before)
     deadline = time.monotonic() + GRACE_S
     while left and time.monotonic() < deadline:

@@ -14,16 +14,17 @@
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use corral_core::frame::parts;
-use corral_core::heap::{BlockRef, DEFAULT_RESERVE_BYTES, Heap as CoreHeap, HeapError};
+use corral_core::heap::{BlockRef, DEFAULT_RESERVE_BYTES, Heap as CoreHeap, HeapError, POPULATE_BYTES};
 use corral_core::sync::{AtomicUsize, Ordering};
 use corral_core::sys::descriptor::duplicate;
 use corral_core::{deathwatch, identity as core_identity};
 use pyo3::exceptions::{PyBufferError, PyMemoryError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyMemoryView, PySlice};
+use pyo3::types::{IntoPyDict as _, PyDict, PyMemoryView, PySlice};
 
 /// Maps the heap's errors: no room is a `MemoryError`, a failed call an `OSError`, all else a `ValueError`.
 pub(crate) fn heap_error(error: HeapError) -> PyErr {
@@ -69,20 +70,54 @@ impl Heap {
         self.core.as_fd().as_raw_fd()
     }
 
-    fn alloc(&self, size: usize) -> PyResult<Block> {
-        let block = self.core.alloc(size).map_err(heap_error)?;
-        Ok(Block::new(Arc::clone(&self.core), block))
+    #[pyo3(signature = (size, *, sparse = false))]
+    fn alloc(&self, py: Python<'_>, size: usize, sparse: bool) -> PyResult<Block> {
+        let core = &self.core;
+        let block =
+            if sparse { core.alloc_sparse(size) } else { released_for(py, size, || core.alloc(size)) };
+        Ok(Block::new(Arc::clone(core), block.map_err(heap_error)?))
     }
 
     #[pyo3(signature = (r#ref, owner))]
-    fn adopt(&self, r#ref: u64, owner: u64) -> PyResult<Block> {
-        let block = self.core.adopt(r#ref, owner).map_err(heap_error)?;
-        Ok(Block::new(Arc::clone(&self.core), block))
+    fn adopt(&self, py: Python<'_>, r#ref: u64, owner: u64) -> PyResult<Block> {
+        let core = &self.core;
+        let (_, size) = core.slice(r#ref).map_err(heap_error)?;
+        let block = released_for(py, size, || core.adopt(r#ref, owner)).map_err(heap_error)?;
+        Ok(Block::new(Arc::clone(core), block))
     }
 
-    fn recover(&self, owner: u64) -> PyResult<u64> {
-        self.core.recover(owner).map_err(heap_error)
+    fn recover(&self, py: Python<'_>, owner: u64) -> PyResult<u64> {
+        py.detach(|| self.core.recover(owner)).map_err(heap_error)
     }
+
+    #[pyo3(signature = (idle_s = 0.0))]
+    fn trim(&self, py: Python<'_>, idle_s: f64) -> PyResult<u64> {
+        let idle =
+            Duration::try_from_secs_f64(idle_s).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        py.detach(|| self.core.trim(idle)).map_err(heap_error)
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = py.detach(|| self.core.stats()).map_err(heap_error)?;
+        let named = [
+            ("blocks_used", stats.blocks_used),
+            ("blocks_free", stats.blocks_free),
+            ("bytes_used", stats.bytes_used),
+            ("bytes_free", stats.bytes_free),
+            ("bytes_resident", stats.bytes_resident),
+            ("bytes_reserved", stats.bytes_reserved),
+        ];
+        named.into_py_dict(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Heap fd={}>", self.fileno())
+    }
+}
+
+/// Runs `call` without the GIL when it may have to map the pages of a large block.
+fn released_for<T: Send>(py: Python<'_>, size: usize, call: impl FnOnce() -> T + Send) -> T {
+    if size >= POPULATE_BYTES { py.detach(call) } else { call() }
 }
 
 /// What [`Block::uses`] holds once the block is no longer this object's; below it counts exported buffers.
@@ -95,12 +130,6 @@ pub(crate) struct Block {
     block: BlockRef,
     uses: AtomicUsize,
 }
-
-// SAFETY: INV-MAP-1: the address stays valid while `heap` lives, in any thread; the object itself never dereferences it but to read
-// parts, and races on the bytes are Python's as with any shared buffer.
-unsafe impl Send for Block {}
-// SAFETY: as above; the only mutable field is an atomic.
-unsafe impl Sync for Block {}
 
 impl Block {
     /// Takes charge of a block that this process owns.
@@ -148,6 +177,10 @@ impl Block {
 
     fn __len__(&self) -> usize {
         self.block.len
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Block ref={} size={}>", self.block.reference, self.block.len)
     }
 
     /// The parts of a block frame, as views that keep the block alive.

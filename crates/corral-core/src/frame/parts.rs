@@ -104,3 +104,61 @@ fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (word, rest) = bytes.split_first_chunk()?;
     Some((u64::from_le_bytes(*word), rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_layout_is_the_one_that_is_agreed() {
+        let (parts, size) = plan(&[3, 0, 100]).unwrap();
+        let offsets: Vec<_> = parts.iter().map(|part| part.offset).collect();
+        assert_eq!((offsets, size), (vec![64, 128, 128], 228));
+        let head = head(&parts);
+        assert_eq!(head.len(), 8 + 3 * 16);
+        assert_eq!(head[..24], *b"part\x03\0\0\0\x40\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn lengths_beyond_any_size_have_no_plan() {
+        assert_eq!(plan(&[usize::MAX]), None);
+        assert_eq!(plan(&[usize::MAX / 2, usize::MAX / 2, 100]), None);
+    }
+
+    #[test]
+    fn a_block_without_parts_is_told_from_a_damaged_one() {
+        assert_eq!(read(b""), Err("a block too short for parts"));
+        assert_eq!(read(b"hello, world"), Err("a block without parts"));
+        assert_eq!(read(b"part\xff\xff\xff\xff"), Err("more parts than the block can hold"));
+        assert_eq!(read(b"part\0\0\0\0"), Ok(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_planned_is_read_again(lengths in proptest::collection::vec(0_usize..1000, 0..20)) {
+            let (parts, size) = plan(&lengths).unwrap();
+            let mut block = head(&parts);
+            block.resize(size, 0xaa);
+            let mut end = block.len().min(HEAD_BYTES + RECORD_BYTES * parts.len());
+            for (part, length) in parts.iter().zip(&lengths) {
+                prop_assert!(part.offset >= end && part.offset.is_multiple_of(ALIGNMENT));
+                prop_assert_eq!(part.length, *length);
+                end = part.end();
+            }
+            prop_assert_eq!(end, size);
+            prop_assert_eq!(read(&block), Ok(parts));
+        }
+
+        #[test]
+        fn damaged_heads_never_lead_outside(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), count in 0_u8..12) {
+            if let Some(head) = bytes.first_chunk_mut::<8>() {
+                *head = [b'p', b'a', b'r', b't', count, 0, 0, 0];
+            }
+            for part in read(&bytes).unwrap_or_default() {
+                prop_assert!(part.offset >= 8 + 16 * usize::from(count) && part.end() <= bytes.len());
+            }
+        }
+    }
+}

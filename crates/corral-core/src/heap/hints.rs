@@ -3,13 +3,19 @@
 //! # Invariants
 //!
 //! INV-HEAP-5: everything here is a hint. A slot names an entry that was free; claiming it decides. A count that is too high costs a
-//! search, which corrects it; one that is too low (a kill between freeing and counting) hides free blocks until the next
-//! [`Heap::recover`], which counts anew and follows every death.
+//! search, which corrects it. One that is too low (a kill between freeing and counting, or two processes that correct it at the same
+//! moment) leaves free blocks unused until they are counted anew: after each death ([`Heap::recover`]), by [`Heap::trim`], when the heap
+//! is full, and every [`APPENDS_PER_COUNT`] blocks that a process has appended.
 
-use super::layout::{CLASS_LIMIT, CLASSES_OFFSET, ClassHints, HINT_SLOTS};
+use super::layout::{CLASS_LIMIT, CLASSES_OFFSET, ClassHints, Entry, HINT_SLOTS};
 use super::steps::step;
 use super::{Heap, HeapError};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU32, Ordering};
+
+/// After so many appended blocks a process counts the free ones.
+const APPENDS_PER_COUNT: u64 = 256;
+/// How many entries after a find a search looks at for more.
+const SEARCH_AHEAD: u64 = 64;
 
 impl Heap {
     /// Claims a free entry of `class` for `me`: the one freed last, if possible.
@@ -17,21 +23,23 @@ impl Heap {
         let hints = self.class_hints(class)?;
         // Relaxed, here and below: hints order nothing; the claim of the entry does.
         let counted = hints.free.load(Ordering::Relaxed);
-        if is_none_free(counted) {
+        if counted == 0 {
             return Ok(None);
         }
         let found = match self.claim_hinted(hints, class, me)? {
             Some(number) => Some(number),
-            None => self.claim_searched(class, me)?,
+            None => self.claim_searched(hints, class, me)?,
         };
-        match found {
+        let corrected = match found {
             Some(_) => {
                 step!("claim.claimed");
-                hints.free.fetch_sub(1, Ordering::Relaxed);
+                hints.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1))
             }
             // The search saw every entry: the count was wrong, unless somebody has changed it meanwhile.
-            None => drop(hints.free.compare_exchange(counted, 0, Ordering::Relaxed, Ordering::Relaxed)),
-        }
+            None => hints.free.compare_exchange(counted, 0, Ordering::Relaxed, Ordering::Relaxed),
+        };
+        // Either way nothing is lost when somebody else was faster: only a hint.
+        let _ = corrected;
         Ok(found)
     }
 
@@ -56,20 +64,20 @@ impl Heap {
         Ok(None)
     }
 
-    /// Looks at the whole table, from where the last search ended; fills the slots with what else it meets on the way.
-    fn claim_searched(&self, class: u64, me: u64) -> Result<Option<u64>, HeapError> {
+    /// Looks at the whole table, from where the last search ended; what else is free nearby goes into the slots.
+    fn claim_searched(&self, hints: &ClassHints, class: u64, me: u64) -> Result<Option<u64>, HeapError> {
         let length = self.length()?;
-        if length == 0 {
-            return Ok(None);
-        }
-        let start = self.cursor.load(Ordering::Relaxed) % length;
+        let start = self.cursor.load(Ordering::Relaxed).checked_rem(length).unwrap_or(0);
         for number in (start..length).chain(0..start) {
             let entry = self.entry(number)?;
-            if entry.class.load(Ordering::Relaxed) == class
-                && entry.owner.load(Ordering::Relaxed) == 0
-                && self.try_claim(entry, me)
-            {
-                self.cursor.store(number + 1, Ordering::Relaxed);
+            if is_free(entry, class) && self.try_claim(entry, me) {
+                let end = length.min(number + SEARCH_AHEAD);
+                for next in number + 1..end {
+                    if is_free(self.entry(next)?, class) {
+                        put_slot(hints, next);
+                    }
+                }
+                self.cursor.store(end, Ordering::Relaxed);
                 return Ok(Some(number));
             }
         }
@@ -81,14 +89,29 @@ impl Heap {
         let Ok(hints) = self.class_hints(class) else { return };
         hints.free.fetch_add(1, Ordering::Relaxed);
         step!("hint.counted");
-        let place = hints.top.fetch_add(1, Ordering::Relaxed);
-        if let (Some(slot), Ok(name)) = (slot_at(hints, place), u32::try_from(number + 1)) {
-            slot.store(name, Ordering::Relaxed);
+        put_slot(hints, number);
+    }
+
+    /// Counts the blocks that this process has appended, and every so often the free ones.
+    pub(super) fn count_appended(&self) -> Result<(), HeapError> {
+        let appended = self.appended.fetch_add(1, Ordering::Relaxed);
+        if appended % APPENDS_PER_COUNT == APPENDS_PER_COUNT - 1 { self.recount_free() } else { Ok(()) }
+    }
+
+    /// Tells that an entry that is about to be claimed will not be free.
+    pub(super) fn uncount_free(&self, class: u64) {
+        if let Ok(hints) = self.class_hints(class) {
+            let less = |count: u64| count.checked_sub(1);
+            let _ = hints.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
     }
 
-    /// Counts an entry that has just been appended: it is free until it is claimed.
-    pub(super) fn count_appended(&self, _class: u64) {}
+    /// Tells of a free entry without recommending it.
+    pub(super) fn count_free(&self, class: u64) {
+        if let Ok(hints) = self.class_hints(class) {
+            hints.free.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     /// Counts the free entries of every class anew.
     pub(super) fn recount_free(&self) -> Result<(), HeapError> {
@@ -102,7 +125,8 @@ impl Heap {
                 *count += 1;
             }
         }
-        for (class, &count) in (0_u64..).zip(&counts).skip(1) {
+        // Classes without free blocks are left alone: their hints may have no page yet.
+        for (class, &count) in (0_u64..).zip(&counts).skip(1).filter(|(_, count)| **count > 0) {
             self.class_hints(class)?.free.fetch_max(count, Ordering::Relaxed);
         }
         Ok(())
@@ -116,11 +140,17 @@ impl Heap {
     }
 }
 
-/// Counts may fall below zero for a moment (claimed before it was counted): half of the range is negative.
-fn is_none_free(counted: u64) -> bool {
-    counted.cast_signed() <= 0
+fn is_free(entry: &Entry, class: u64) -> bool {
+    entry.class.load(Ordering::Relaxed) == class && entry.owner.load(Ordering::Relaxed) == 0
 }
 
-fn slot_at(hints: &ClassHints, place: u64) -> Option<&crate::sync::AtomicU32> {
+fn put_slot(hints: &ClassHints, number: u64) {
+    let place = hints.top.fetch_add(1, Ordering::Relaxed);
+    if let (Some(slot), Ok(name)) = (slot_at(hints, place), u32::try_from(number + 1)) {
+        slot.store(name, Ordering::Relaxed);
+    }
+}
+
+fn slot_at(hints: &ClassHints, place: u64) -> Option<&AtomicU32> {
     hints.slots.get(usize::try_from(place % HINT_SLOTS as u64).ok()?)
 }

@@ -27,6 +27,8 @@ mod hints;
 pub mod layout;
 mod steps;
 mod table;
+mod upkeep;
+mod warmth;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -34,6 +36,9 @@ use std::ptr::NonNull;
 pub use error::HeapError;
 use layout::{DATA_OFFSET, Entry, Header, MAGIC, VERSION, class_capacity, class_of_size};
 use steps::step;
+pub use upkeep::Stats;
+use warmth::MappedBlocks;
+pub use warmth::POPULATE_BYTES;
 
 use crate::identity;
 use crate::sync::{AtomicU64, Ordering};
@@ -57,6 +62,20 @@ pub struct BlockRef {
     pub len: usize,
 }
 
+// SAFETY: INV-MAP-1: an address and numbers; whoever dereferences the address answers for it, in whatever thread.
+unsafe impl Send for BlockRef {}
+// SAFETY: as above.
+unsafe impl Sync for BlockRef {}
+
+/// When the pages of a block come into being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// All at once, for a block that is about to be filled.
+    All,
+    /// One by one.
+    AsTouched,
+}
+
 /// A mapped heap. Shared by all threads of a process; a forked child may go on using its parent's.
 #[derive(Debug)]
 pub struct Heap {
@@ -66,6 +85,10 @@ pub struct Heap {
     known_length: AtomicU64,
     /// Where the next search for free entries begins; spreads the searches.
     cursor: AtomicU64,
+    /// Blocks appended by this process.
+    appended: AtomicU64,
+    /// Large blocks whose pages this process has mapped.
+    mapped: MappedBlocks,
 }
 
 impl Heap {
@@ -117,7 +140,14 @@ impl Heap {
     }
 
     fn over(mapping: Mapping, file: OwnedFd, known_length: u64) -> Self {
-        Self { mapping, file, known_length: AtomicU64::new(known_length), cursor: AtomicU64::new(0) }
+        Self {
+            mapping,
+            file,
+            known_length: AtomicU64::new(known_length),
+            cursor: AtomicU64::new(0),
+            appended: AtomicU64::new(0),
+            mapped: MappedBlocks::new(),
+        }
     }
 
     /// The descriptor that children inherit to [`Heap::attach`].
@@ -126,30 +156,43 @@ impl Heap {
         self.file.as_fd()
     }
 
-    /// Allocates a block of `size` bytes for this process. Its contents are whatever the last user left, or zero.
+    /// Allocates a block of `size` bytes for this process, with all its pages. Its contents are whatever the last user left, or zero.
     ///
     /// # Errors
     ///
-    /// [`HeapError::Full`] when there is no room.
+    /// [`HeapError::Full`] when there is no room, in the reserved range or in the machine's memory.
     pub fn alloc(&self, size: usize) -> Result<BlockRef, HeapError> {
-        self.alloc_as(identity::current(), size)
+        self.alloc_as(identity::current(), size, Pages::All)
+    }
+
+    /// As [`Heap::alloc`], but pages come into being as they are touched: for a block that may never be filled.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::Full`] when the reserved range is used up. When memory is, touching the block is SIGBUS.
+    pub fn alloc_sparse(&self, size: usize) -> Result<BlockRef, HeapError> {
+        self.alloc_as(identity::current(), size, Pages::AsTouched)
     }
 
     /// As [`Heap::alloc`], for the process of identity `me`.
-    pub(crate) fn alloc_as(&self, me: u64, size: usize) -> Result<BlockRef, HeapError> {
+    pub(crate) fn alloc_as(&self, me: u64, size: usize, pages: Pages) -> Result<BlockRef, HeapError> {
         let wanted = size as u64;
         let class =
             class_of_size(wanted).ok_or(HeapError::Full { wanted, limit: "no block can be that large" })?;
         let number = self.claim_entry(class, me, wanted)?;
         step!("alloc.claimed");
         let entry = self.entry(number)?;
-        // Relaxed: readers learn the reference through a ring, whose commit orders this store before it.
-        entry.note.store(wanted, Ordering::Relaxed);
+        // Relaxed: ours since the claim; readers learn the reference through a ring, whose commit orders this store before it.
+        let fresh = entry.note.swap(wanted, Ordering::Relaxed) == 0;
         step!("alloc.sized");
-        match self.memory_of(number, size) {
+        let memory = self.memory_of(number, size).and_then(|ptr| match pages {
+            Pages::All => self.warm(number, size, fresh).map(|()| ptr),
+            Pages::AsTouched => Ok(ptr),
+        });
+        match memory {
             Ok(ptr) => Ok(BlockRef { reference: number + 1, ptr, len: size }),
             Err(error) => {
-                self.release_entry(number, entry, me)?;
+                self.release_cold(number, entry, me)?;
                 Err(error)
             }
         }
@@ -172,11 +215,16 @@ impl Heap {
         // Looked at before it is claimed, so that a damaged block stays the sender's.
         let (ptr, len) = self.slice(reference)?;
         let entry = self.entry_of(reference)?;
-        // AcqRel: pairs with itself in the sender's earlier claim, so the contents written by `owner` are seen, and ours come after.
-        match entry.owner.compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => Ok(BlockRef { reference, ptr, len }),
-            Err(now) => Err(HeapError::NotOwned { owner: now }),
-        }
+        // Acquire: pairs with the claim, or adoption, by `owner`. The contents were ordered by whatever passed the reference (a ring's
+        // commit). Release: our successors' acquire then sees what we have seen.
+        entry
+            .owner
+            .compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed)
+            .map_err(|owner| HeapError::NotOwned { owner })?;
+        step!("adopt.claimed");
+        // The pages exist, this only maps them: what fails here is done by faults.
+        drop(self.warm(reference - 1, len, false));
+        Ok(BlockRef { reference, ptr, len })
     }
 
     /// Frees a block that this process owns; its pages stay, warm, for the next that asks.
@@ -219,29 +267,6 @@ impl Heap {
     pub fn owner_of(&self, reference: u64) -> Result<u64, HeapError> {
         // Acquire: pairs with the claims and releases of the owner word.
         Ok(self.entry_of(reference)?.owner.load(Ordering::Acquire))
-    }
-
-    /// Frees every block of the process of identity `owner`, which must be dead; how many there were.
-    ///
-    /// # Errors
-    ///
-    /// [`HeapError::Damaged`] when the table can't be read.
-    pub fn recover(&self, owner: u64) -> Result<u64, HeapError> {
-        if owner == 0 {
-            return Ok(0);
-        }
-        let mut freed = 0;
-        for number in 0..self.length()? {
-            let entry = self.entry(number)?;
-            // Relaxed: the release below checks again, by compare-and-swap.
-            if entry.owner.load(Ordering::Relaxed) == owner
-                && self.release_entry(number, entry, owner).is_ok()
-            {
-                freed += 1;
-            }
-        }
-        self.recount_free()?;
-        Ok(freed)
     }
 
     /// The address of a block whose `size` fits its class, with the file grown to hold it (INV-HEAP-3, INV-HEAP-4).

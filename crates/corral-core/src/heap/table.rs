@@ -1,25 +1,57 @@
 //! The block table: find or append a free entry and claim it, give it back, compute where a block lies.
 
-use super::layout::{DATA_OFFSET, ENTRY_LIMIT, Entry, UNIT_BYTES, class_capacity, entry_offset};
+use super::layout::{CLASS_LIMIT, DATA_OFFSET, ENTRY_LIMIT, Entry, UNIT_BYTES, class_capacity, entry_offset};
 use super::steps::step;
 use super::{Heap, HeapError};
 use crate::sync::Ordering;
 use crate::sys::clock::monotonic_ns;
 
+/// Blocks from this class up (64 KiB) are also taken for smaller requests.
+const FIRST_SHARING_CLASS: u64 = 12;
+/// How many classes up a free block is looked for before a new one is made.
+const NEAR_CLASSES: u64 = 3;
+
 impl Heap {
-    /// Claims a free entry of `class` for `me`: one freed lately, else any free one, else a new one.
+    /// Claims a free entry for a block of `class`: one freed lately, else any free one, else a new one.
     pub(super) fn claim_entry(&self, class: u64, me: u64, wanted: u64) -> Result<u64, HeapError> {
         loop {
-            if let Some(number) = self.claim_free(class, me)? {
+            if let Some(number) = self.claim_warm(class, me)? {
                 return Ok(number);
             }
-            let number = self.append(class, wanted)?;
+            self.count_appended()?;
+            let number = match self.append(class, wanted) {
+                Ok(number) => number,
+                Err(full @ HeapError::Full { .. }) => return self.claim_any(class, me)?.ok_or(full),
+                Err(error) => return Err(error),
+            };
             step!("append.done");
             // Another process may be faster to take what we have appended: then there is one more for the next.
             if self.try_claim(self.entry(number)?, me) {
                 return Ok(number);
             }
         }
+    }
+
+    /// Claims a free entry of `class`, or, where a first touch would be dear, of a class less than twice as large.
+    fn claim_warm(&self, class: u64, me: u64) -> Result<Option<u64>, HeapError> {
+        let near = if class >= FIRST_SHARING_CLASS { class + NEAR_CLASSES } else { class };
+        for class in class..=near.min(CLASS_LIMIT as u64 - 1) {
+            if let Some(number) = self.claim_free(class, me)? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Claims any free entry that is large enough: the last resort when nothing can be appended.
+    fn claim_any(&self, class: u64, me: u64) -> Result<Option<u64>, HeapError> {
+        self.recount_free()?;
+        for class in class..CLASS_LIMIT as u64 {
+            if let Some(number) = self.claim_free(class, me)? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes a free entry `me`'s; false when it isn't free (any more).
@@ -68,7 +100,8 @@ impl Heap {
             step!("append.classed");
             self.header()?.length_hint.fetch_max(number + 1, Ordering::Release);
             if swapped.is_ok() {
-                self.count_appended(class);
+                // Cached for whoever computes the places after it; the value is the same whoever stores it.
+                entry.offset.store(offset, Ordering::Relaxed);
                 return Ok(number);
             }
             number += 1;
@@ -80,6 +113,9 @@ impl Heap {
         // Acquire: pairs with the fetch_max in `append`: the entries counted are seen to exist.
         let hint = self.header()?.length_hint.load(Ordering::Acquire);
         let mut number = hint.min(ENTRY_LIMIT);
+        if number > 0 && self.entry(number - 1)?.class.load(Ordering::Acquire) == 0 {
+            return Err(HeapError::Damaged("the block table's length"));
+        }
         while number < ENTRY_LIMIT && self.entry(number)?.class.load(Ordering::Acquire) != 0 {
             number += 1;
         }
@@ -129,6 +165,6 @@ impl Heap {
 }
 
 /// The note of a block freed now: a time, and never 0, which means that no page is resident.
-fn warm_note() -> u64 {
+pub(super) fn warm_note() -> u64 {
     monotonic_ns().max(1)
 }

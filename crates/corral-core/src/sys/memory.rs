@@ -71,6 +71,11 @@ pub fn file_extent(file: BorrowedFd<'_>) -> io::Result<FileExtent> {
     })
 }
 
+/// The error number of a refusal for lack of memory.
+pub const OUT_OF_MEMORY: i32 = libc::ENOMEM;
+/// The error number for memory that can't be touched.
+pub const BAD_ADDRESS: i32 = libc::EFAULT;
+
 /// How large a file is, and how much of it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileExtent {
@@ -168,13 +173,16 @@ impl Mapping {
         Some(unsafe { address.as_ref() })
     }
 
-    /// Fills page tables (and allocates what is missing) for `length` bytes at `offset`, writable, in one call.
+    /// Makes sure that `length` bytes at `offset` have pages, and maps them into this process, in one call.
+    ///
+    /// As if read: pages that exist are mapped by the dozen, and writable, as a shared mapping of memory needs no notice of
+    /// writes. (100 MB that another process has written: 7 to 10 ms so, 25 to 30 ms by MADV_POPULATE_WRITE, 30 to 80 ms by faults.)
     ///
     /// # Errors
     ///
     /// `ENOMEM` or `EFAULT` where touching the pages would have been SIGBUS; `EINVAL` on a kernel before 5.14.
     pub fn populate(&self, offset: u64, length: usize) -> io::Result<()> {
-        self.advise(offset, length, libc::MADV_POPULATE_WRITE)
+        self.advise(offset, length, libc::MADV_POPULATE_READ)
     }
 
     /// Gives the pages of a range back to the system, for all processes: they read as zero afterwards.

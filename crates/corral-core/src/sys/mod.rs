@@ -10,6 +10,7 @@ pub mod clock;
 pub mod descriptor;
 pub mod event;
 pub mod futex;
+pub mod limits;
 pub mod memory;
 pub mod process;
 pub mod wiped;
