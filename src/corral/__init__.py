@@ -9,25 +9,105 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.errors import ChannelBroken as ChannelBroken
+    from corral.errors import ChannelClosed as ChannelClosed
+    from corral.errors import ChannelDamaged as ChannelDamaged
+    from corral.errors import ChannelEmpty as ChannelEmpty
+    from corral.errors import ChannelError as ChannelError
+    from corral.errors import ChannelFull as ChannelFull
     from corral.errors import CorralError as CorralError
+    from corral.errors import DecodeError as DecodeError
+    from corral.errors import EncodeError as EncodeError
+    from corral.errors import InternalError as InternalError
+    from corral.errors import LaunchError as LaunchError
+    from corral.errors import LockPoisoned as LockPoisoned
+    from corral.errors import OwnerDied as OwnerDied
+    from corral.errors import PoisonTask as PoisonTask
+    from corral.errors import PoolBroken as PoolBroken
+    from corral.errors import PoolClosed as PoolClosed
+    from corral.errors import PoolError as PoolError
+    from corral.errors import RemoteTraceback as RemoteTraceback
+    from corral.errors import SyncError as SyncError
+    from corral.errors import TaskError as TaskError
+    from corral.errors import TaskTimeout as TaskTimeout
+    from corral.errors import WorkerLost as WorkerLost
+    from corral.futures import ProcessPoolExecutor as ProcessPoolExecutor
+    from corral.futures import as_completed as as_completed
+    from corral.futures import wait as wait
+    from corral.pool import Pool as Pool
 
 __version__ = "0.1.0"
 
-__all__ = ["CorralError"]
+__all__ = [
+    "ChannelBroken",
+    "ChannelClosed",
+    "ChannelDamaged",
+    "ChannelEmpty",
+    "ChannelError",
+    "ChannelFull",
+    "CorralError",
+    "DecodeError",
+    "EncodeError",
+    "InternalError",
+    "LaunchError",
+    "LockPoisoned",
+    "OwnerDied",
+    "PoisonTask",
+    "Pool",
+    "PoolBroken",
+    "PoolClosed",
+    "PoolError",
+    "ProcessPoolExecutor",
+    "RemoteTraceback",
+    "SyncError",
+    "TaskError",
+    "TaskTimeout",
+    "WorkerLost",
+    "as_completed",
+    "wait",
+]
 
 # name -> the module that defines it, or "module:attribute" where the name differs there
+_SUBMODULES = frozenset({"context", "errors", "futures", "pool", "process"})
 _ROOMS = {
+    "ChannelBroken": "corral.errors",
+    "ChannelClosed": "corral.errors",
+    "ChannelDamaged": "corral.errors",
+    "ChannelEmpty": "corral.errors",
+    "ChannelError": "corral.errors",
+    "ChannelFull": "corral.errors",
     "CorralError": "corral.errors",
+    "DecodeError": "corral.errors",
+    "EncodeError": "corral.errors",
+    "InternalError": "corral.errors",
+    "LaunchError": "corral.errors",
+    "LockPoisoned": "corral.errors",
+    "OwnerDied": "corral.errors",
+    "PoisonTask": "corral.errors",
+    "PoolBroken": "corral.errors",
+    "PoolClosed": "corral.errors",
+    "PoolError": "corral.errors",
+    "RemoteTraceback": "corral.errors",
+    "SyncError": "corral.errors",
+    "TaskError": "corral.errors",
+    "TaskTimeout": "corral.errors",
+    "WorkerLost": "corral.errors",
+    "ProcessPoolExecutor": "corral.futures",
+    "as_completed": "corral.futures",
+    "wait": "corral.futures",
+    "Pool": "corral.pool",
 }
 
 
 def __getattr__(name: str) -> object:
     """Load a public name from its room and keep it."""
     room = _ROOMS.get(name)
-    if room is None:
+    if room is None and name not in _SUBMODULES:
         raise AttributeError(f"module 'corral' has no attribute {name!r}", name=name, obj=__name__)
     import importlib
 
+    if room is None:
+        return importlib.import_module(f"corral.{name}")
     module, _, attribute = room.partition(":")
     value: object = getattr(importlib.import_module(module), attribute or name)
     globals()[name] = value

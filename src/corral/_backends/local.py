@@ -1,0 +1,93 @@
+"""Workers as processes of this machine, on rings in the shared heap.
+
+Role in the flow: the engine asks for a worker, `corral._launch` starts its process, the link made here
+is handed to it; what a dead worker held goes back to the heap.
+"""
+
+from __future__ import annotations
+
+from pickle import dumps
+from typing import TYPE_CHECKING, Any
+
+from corral._codec import bundle
+from corral._launch import heap, launch
+from corral._native import Bell, Link, WaitSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from corral._launch import Child
+
+_ENTRY = "corral._worker.loop:run"
+_RING_BYTES = 1 << 18
+_SPIN_US = 50
+
+
+class LocalBackend:
+    """Starts workers by one start method, all with the same initializer."""
+
+    def __init__(
+        self,
+        method: str,
+        *,
+        cpus: int,
+        name: Callable[[], str],
+        initializer: Callable[..., object] | None = None,
+        initargs: Sequence[Any] = (),
+        exit_is_result: bool = False,
+    ) -> None:
+        """Prepare; no process is started yet.
+
+        Raises:
+            EncodeError: the initializer or its arguments cannot be pickled (not with fork, which needs
+            no pickling).
+        """
+        self._method = method
+        self._name = name
+        self._initializer = initializer
+        self._initargs = initargs
+        self._exit_is_result = exit_is_result
+        self._heap = heap()
+        self._bell = Bell.create(self._heap)
+        self.waitset = WaitSet(self._bell)
+        # With one processor a spinning waiter keeps from running what it waits for.
+        self.spin_us = _SPIN_US if cpus > 1 else 0
+        self._spinners = max(0, cpus - 1)
+        self._launched = 0
+        self._init: bytes | None = None
+        if initializer is not None and method != "fork":
+            self._init = bundle((initializer, tuple(initargs)))
+
+    def launch(self, seat: int) -> tuple[Link, Child]:
+        """Start a worker for `seat`.
+
+        Raises:
+            OSError: no process, descriptor or memory is to be had.
+        """
+        link = Link.create(self._heap, self._bell, _RING_BYTES)
+        # As many waiters may spin as leave a processor to those who work; the low seats get the work first.
+        spin_us = _SPIN_US if seat < self._spinners else 0
+        payload = dumps((link.ref, self._init, self._exit_is_result, spin_us))
+        call = self._forked(link.ref, spin_us) if self._method == "fork" else None
+        child = launch(
+            self._method, _ENTRY, payload, fds=(self._bell.fileno(),), call=call, name=self._name()
+        )
+        return link, child
+
+    def _forked(self, ref: int, spin_us: int) -> Callable[[], None]:
+        def call() -> None:
+            from corral._worker.loop import serve_forked
+
+            serve_forked(
+                (ref, self._bell.fileno(), spin_us),
+                self._initializer,
+                self._initargs,
+                exit_is_result=self._exit_is_result,
+            )
+
+        return call
+
+    def bury(self, child: Child) -> None:
+        """Take back what the dead worker held."""
+        self._heap.recover(child.identity)
+        child.close()

@@ -1,0 +1,1 @@
+"""Frames between two processes: the vocabulary both sides of a link share."""

@@ -1,0 +1,39 @@
+"""The kinds of frame that travel between a pool's parent and its workers.
+
+A frame is ``(kind, id, aux, body)``: ``id`` names the task (or the definition group), ``aux`` is one
+unsigned 64-bit word whose meaning follows from the kind, ``body`` is encoded by `corral._codec`.
+
+Role in the flow: written by `corral._engine.dispatch`, read by `corral._worker.loop`, and back.
+
+Invariants:
+    INV-WIRE-1: a CALL or CHUNK frame is preceded, on the same link, by the DEFINE frames of every
+        group it needs; a revoked task may leave its DEFINE frames behind, never the other way round.
+    INV-WIRE-2: a worker answers every task frame it takes with exactly one settling frame, or dies.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Parent to worker. `aux` of a task frame is the number of the function's definition group.
+DEFINE: Final = 1  # id: group number; body: the group's blob
+CALL: Final = 2  # body: args
+CALL_KW: Final = 3  # body: (args, kwargs)
+CHUNK: Final = 4  # body: the items of a chunk; stop at the first failure
+CHUNK_STAR: Final = 5  # likewise, each item a tuple of positional arguments
+CHUNK_EACH: Final = 6  # body: items; every item has an outcome of its own
+CHUNK_STAR_EACH: Final = 7
+STOP: Final = 8  # leave once the frames before this one are done
+
+STAR_KINDS: Final = frozenset({CHUNK_STAR, CHUNK_STAR_EACH})
+EACH_KINDS: Final = frozenset({CHUNK_EACH, CHUNK_STAR_EACH})
+
+# Worker to parent. `aux` of a settling frame is the time from take to reply, in nanoseconds.
+READY: Final = 16  # the initializer has run
+BROKEN: Final = 17  # the initializer raised; body: a failure; the worker leaves
+OK: Final = 18  # body: the value (of a chunk: the list of values)
+FAILED: Final = 19  # body: a failure
+CHUNK_FAILED: Final = 20  # body: (index of the failed item, failure)
+CHUNK_MIXED: Final = 21  # body: (values with None at failed places, [(index, failure), ...])
+
+SETTLING: Final = frozenset({OK, FAILED, CHUNK_FAILED, CHUNK_MIXED})

@@ -1,0 +1,1 @@
+"""The parent program: decides where tasks go, carries it out, and settles each exactly once."""

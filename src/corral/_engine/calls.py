@@ -1,0 +1,164 @@
+"""Calls whose outcome is one value: a single task, and a map that collects a list.
+
+Role in the flow: faces make them, the engine settles them, callers wait on them through `Engine.wait_for`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from corral._channel import wire
+from corral._codec import encode
+from corral._engine.chunking import Chunker
+from corral._engine.gate import Gate
+from corral._engine.ledger import Task
+from corral._engine.outcome import call_outcome, chunk_outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corral._codec import Group
+    from corral._engine.engine import Engine
+
+
+def call_task(group: Group, function: Any, args: Any, kwargs: Any, sink: Any) -> Task:
+    """Encode a single call.
+
+    Raises:
+        EncodeError: an argument cannot be pickled.
+    """
+    if kwargs:
+        payload, buffers, needs = encode((args, kwargs))
+        kind = wire.CALL_KW
+    else:
+        payload, buffers, needs = encode(args)
+        kind = wire.CALL
+    return Task(kind, function, group.number, (group, *needs) if needs else (group,), payload, buffers, sink)
+
+
+class Call(Gate):
+    """One task's outcome, to be waited for."""
+
+    __slots__ = ("_engine", "error", "task", "value")
+
+    def __init__(self, engine: Engine) -> None:
+        """Begin unsettled."""
+        self.done = False
+        self._event = None
+        self._engine = engine
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.task: Task | None = None
+
+    def settled(self, task: Task, kind: int, elapsed_ns: int, body: Any) -> None:
+        """Take the worker's answer."""
+        self.value, self.error = call_outcome(kind, body)
+        self.open()
+
+    def failed(self, task: Task | None, error: BaseException) -> None:
+        """Take the news that there will be no answer."""
+        self.error = error
+        self.open()
+
+    def cancel(self) -> bool:
+        """Not offered for a pool's calls (`Sink`)."""
+        return False
+
+
+class MapCall(Gate):
+    """A map over a sequence, collected into a list; source of its chunks and sink of their outcomes.
+
+    As the standard library's: every item is run even if one failed; the first failure to arrive is the error.
+    """
+
+    __slots__ = (
+        "_chunker", "_each", "_engine", "_function", "_group", "_items", "_left", "_lock", "_next", "_star",
+        "depth", "error", "value",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        engine: Engine,
+        group: Group,
+        function: Any,
+        items: Sequence[Any],
+        *,
+        star: bool,
+        chunksize: int | None,
+    ) -> None:
+        """Begin unsettled; `engine.add_source` starts it."""
+        self.done = False
+        self._event = None
+        self._engine = engine
+        self._group = group
+        self._function = function
+        self._items = items
+        self._star = star
+        self._next = 0
+        self._left = len(items)
+        self._lock = threading.Lock()
+        self._chunker = Chunker(engine.workers, chunksize)
+        # Chunks that follow the duration of their items need no more than one to run and one to wait.
+        self.depth = 2 if chunksize is None else None
+        self.value: list[Any] = [None] * len(items)
+        self.error: BaseException | None = None
+
+    def next_task(self) -> Task | None:
+        """Encode the next chunk; items that cannot be encoded fail, and the next chunk is tried."""
+        while True:
+            with self._lock:
+                first = self._next
+                total = len(self._items)
+                if first >= total:
+                    return None
+                end = min(total, first + self._chunker.next_size(total - first))
+                self._next = end
+            items = self._items[first:end]
+            try:
+                payload, buffers, needs = encode(items)
+            except BaseException as error:
+                self._account(end - first, error)
+                continue
+            group = self._group
+            kind = wire.CHUNK_STAR if self._star else wire.CHUNK
+            needed = (group, *needs) if needs else (group,)
+            return Task(kind, self._function, group.number, needed, payload, buffers, self, (first, end))
+
+    def settled(self, task: Task, kind: int, elapsed_ns: int, body: Any) -> None:
+        """Take a chunk's answer."""
+        first, end = task.span  # type: ignore[misc]
+        values, failures = chunk_outcome(kind, body, end - first)
+        with self._lock:
+            self._chunker.measured(end - first, elapsed_ns)
+        if failures:
+            self._account(end - first, failures[0][1])
+        else:
+            self.value[first:end] = values
+            self._account(end - first, None)
+
+    def failed(self, task: Task, error: BaseException) -> None:
+        """Take the news that a chunk will have no answer."""
+        first, end = task.span  # type: ignore[misc]
+        self._account(end - first, error)
+
+    def abandon(self, error: BaseException) -> None:
+        """What was not yet sent will never be."""
+        with self._lock:
+            left = len(self._items) - self._next
+            self._next = len(self._items)
+        self._account(left, error)
+
+    def cancel(self) -> bool:
+        """Not offered for a pool's calls (`Sink`)."""
+        return False
+
+    def _account(self, count: int, error: BaseException | None) -> None:
+        with self._lock:
+            self._left -= count
+            if error is not None and self.error is None:
+                self.error = error
+            finished = self._left == 0 and not self.done
+        if finished:
+            self._items = ()
+            self.open()

@@ -1,0 +1,348 @@
+"""The workers of an engine: seats, their links, and what is under way on them.
+
+Role in the flow: the engine, holding its lock, hands tasks in (`post`) and reports what the wait set
+saw (`take_in`); outcomes and endings are collected in an `Arrivals`, to be delivered once the lock is
+released.
+
+Invariants:
+    INV-CREW-1: every method is called under the engine's lock; none runs users' code or blocks on a worker.
+    INV-CREW-2: a frame that was sent has its task in `ledger.flying` of that seat until it is settled
+        or taken back.
+
+Failure: a worker's death shows on its pidfd. Its back ring is drained first (what it answered counts),
+then the task it had taken is lost, those it had not are sent elsewhere, its heap blocks are taken back,
+and it is replaced.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from corral._channel import wire
+from corral._codec import decode_failure
+from corral._engine.ledger import Ledger, Task
+from corral._engine.obituary import pool_broken, worker_lost
+from corral._engine.outcome import raw
+from corral._engine.scheduler import Scheduler
+from corral._engine.supervision import Supervisor
+from corral.errors import describe_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral._codec import Group
+    from corral._engine.ports import Backend, Child
+    from corral._native import Link
+
+_BATCH = 1024
+_REAP_S = 1.0  # from the pidfd's word that a process is dead to its exit status
+
+
+class Arrivals:
+    """What one step brought in; delivered outside the lock."""
+
+    __slots__ = ("calls", "outcomes")
+
+    def __init__(self) -> None:
+        self.outcomes: list[tuple[Task, int, int, Any]] = []
+        self.calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Have `function(*args)` called at delivery."""
+        self.calls.append((function, args))
+
+    def deliver(self) -> None:
+        """Tell every sink."""
+        for task, kind, elapsed_ns, body in self.outcomes:
+            try:
+                task.sink.settled(task, kind, elapsed_ns, body)
+            except BaseException as error:
+                # Ours or an interrupt's; either way this task must end, and the others be told.
+                task.sink.failed(task, error)
+        for function, args in self.calls:
+            function(*args)
+
+
+class Seat:
+    """A place for a worker, and the incarnation that sits there now."""
+
+    __slots__ = ("child", "index", "known", "link", "quota", "ready", "stopping", "token")
+
+    def __init__(self, index: int, token: int, link: Link, child: Child, quota: int | None) -> None:
+        self.index = index
+        self.token = token
+        self.link = link
+        self.child = child
+        self.quota = quota
+        self.known: set[int] = set()
+        self.ready = False
+        self.stopping = False
+
+
+class Crew:
+    """The seats of one engine."""
+
+    def __init__(self, backend: Backend, workers: int, *, quota: int | None, on_demand: bool) -> None:
+        self._backend = backend
+        self._waitset = backend.waitset
+        self._quota = quota
+        self._on_demand = on_demand
+        self.ledger = Ledger(workers)
+        self._scheduler = Scheduler(workers)
+        self._supervisor = Supervisor(workers)
+        self._seats: dict[int, Seat] = {}  # by token
+        self._seat_at: list[Seat | None] = [None] * workers
+        self._vacant = workers
+        self._next_token = 1
+        self._closing = False
+        self.broken: BaseException | None = None
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    def children(self) -> list[Child]:
+        """The processes of this moment."""
+        return [seat.child for seat in self._seats.values()]
+
+    # Tasks out.
+
+    def post(self, task: Task) -> None:
+        """Send the task, or let it wait for a worker."""
+        waiting = self.ledger.waiting
+        if waiting:
+            waiting.append(task)
+            return
+        index = self._pick(None)
+        if index is None or not self._send(index, task):
+            waiting.append(task)
+
+    def has_room(self, depth: int | None) -> bool:
+        """Whether a worker should get one more task now."""
+        return not self.ledger.waiting and self._pick(depth) is not None
+
+    def refill(self) -> None:
+        """Send waiting tasks while there is room."""
+        waiting = self.ledger.waiting
+        while waiting:
+            index = self._pick(None)
+            if index is None or not self._send(index, waiting[0]):
+                return
+            waiting.popleft()
+
+    def _pick(self, depth: int | None) -> int | None:
+        if self._vacant and self._on_demand and self.broken is None and not self._scheduler.has_idle():
+            try:
+                self.launch(1)
+            except OSError:
+                # One worker fewer than wanted; none at all is an error.
+                if not self._seats:
+                    raise
+        return self._scheduler.pick(depth)
+
+    def _send(self, index: int, task: Task) -> bool:
+        seat = self._seat_at[index]
+        if seat is None:
+            return False
+        for group in task.needs:
+            if group.number not in seat.known and not self._define(seat, group):
+                return False
+        position = seat.link.send(task.kind, task.id, task.group, task.body, task.buffers)
+        if position < 0:
+            self._scheduler.full()
+            return False
+        task.seat = index
+        task.position = position
+        task.body = task.buffers = None
+        self.ledger.flying[index][task.id] = task
+        self._scheduler.sent(index)
+        if seat.quota is not None:
+            seat.quota -= 1
+            if seat.quota == 0:
+                self._stop(seat)
+        return True
+
+    def _define(self, seat: Seat, group: Group) -> bool:
+        for need in group.needs:
+            if need.number not in seat.known and not self._define(seat, need):
+                return False
+        if seat.link.send(wire.DEFINE, group.number, 0, group.blob) < 0:
+            self._scheduler.full()
+            return False
+        seat.known.add(group.number)
+        return True
+
+    # Tasks back before they ran.
+
+    def cancel(self, task: Task) -> bool:
+        """Withdraw the task; False if a worker has taken it or it has settled."""
+        if task.seat < 0:
+            return self.ledger.withdraw(task)
+        seat = self._seat_at[task.seat]
+        flying = self.ledger.flying[task.seat]
+        if seat is None or flying.get(task.id) is not task or not self._revoke(seat, task):
+            return False
+        self._scheduler.returned(seat.index, 1)
+        self.refill()
+        return True
+
+    def running(self, task: Task) -> bool:
+        """Whether a worker has taken the task and not yet answered."""
+        seat = self._seat_at[task.seat] if task.seat >= 0 else None
+        if seat is None or self.ledger.flying[seat.index].get(task.id) is not task:
+            return False
+        return seat.link.taken(task.position, task.id)
+
+    def steal(self) -> None:
+        """Give an idle worker what waits behind another's long task."""
+        move = self._scheduler.steal()
+        if move is None:
+            return
+        victim, thief, count = move
+        seat = self._seat_at[victim]
+        if seat is None:
+            return
+        moved: list[Task] = []
+        for task in list(reversed(self.ledger.flying[victim].values()))[:count]:
+            if not self._revoke(seat, task):
+                break
+            moved.append(task)
+        self._scheduler.returned(victim, len(moved))
+        for task in reversed(moved):
+            if not self._send(thief, task):
+                self.ledger.waiting.append(task)
+
+    def _revoke(self, seat: Seat, task: Task) -> bool:
+        body = seat.link.revoke(task.position, task.id)
+        if body is None:
+            return False
+        del self.ledger.flying[seat.index][task.id]
+        task.body, task.buffers, task.seat, task.position = body, (), -1, -1
+        return True
+
+    # Outcomes in.
+
+    def take_in(self, tokens: list[int], arrivals: Arrivals) -> None:
+        """Read the links and mark the deaths that `tokens` of the wait set name."""
+        for token in tokens:
+            seat = self._seats.get(token >> 1)
+            if seat is None:
+                continue
+            if token & 1:
+                self._bury(seat, arrivals)
+            else:
+                self._drain(seat, arrivals)
+
+    def _drain(self, seat: Seat, arrivals: Arrivals) -> int:
+        """Take in a batch of frames; return how many."""
+        flying = self.ledger.flying[seat.index]
+        outcomes = arrivals.outcomes
+        before = len(outcomes)
+        elapsed_ns = 0
+        frames = seat.link.recv_many(_BATCH)
+        for kind, task_id, aux, body in frames:
+            if kind in wire.SETTLING:
+                task = flying.pop(task_id, None)
+                if task is not None:
+                    elapsed_ns = aux
+                    outcomes.append((task, kind, aux, body))
+            elif kind == wire.READY:
+                seat.ready = True
+            elif kind == wire.BROKEN:
+                cause = decode_failure(raw(body))
+                self.give_up(pool_broken("the initializer of a worker failed", cause), arrivals)
+        count = len(outcomes) - before
+        if count:
+            self._scheduler.settled(seat.index, count, elapsed_ns)
+        return len(frames)
+
+    # Life and death.
+
+    def launch(self, most: int | None = None) -> None:
+        """Start workers in empty seats, `most` of them.
+
+        Raises:
+            OSError: a process could not be started.
+        """
+        for index, seat in enumerate(self._seat_at):
+            if seat is None and (most is None or most > 0):
+                self._launch(index)
+                most = None if most is None else most - 1
+
+    def _launch(self, index: int) -> None:
+        link, child = self._backend.launch(index)
+        seat = Seat(index, self._next_token, link, child, self._quota)
+        self._next_token += 1
+        self._seats[seat.token] = seat
+        self._seat_at[index] = seat
+        self._vacant -= 1
+        self._waitset.add_link(seat.token << 1, link)
+        self._waitset.add_fd(seat.token << 1 | 1, child.sentinel)
+        self._scheduler.open(index)
+
+    def dismiss(self) -> None:
+        """Have every worker leave once it has done what was sent to it."""
+        self._closing = True
+        for seat in self._seats.values():
+            self._stop(seat)
+
+    def _stop(self, seat: Seat) -> None:
+        if not seat.stopping:
+            seat.stopping = True
+            self._scheduler.close(seat.index)
+            seat.link.send(wire.STOP, 0, 0, b"")
+
+    def _bury(self, seat: Seat, arrivals: Arrivals) -> None:
+        while self._drain(seat, arrivals):
+            pass
+        exitcode = seat.child.wait(_REAP_S)
+        again: list[Task] = []
+        killed: list[Task] = []
+        for task in list(self.ledger.flying[seat.index].values()):
+            (again if self._revoke(seat, task) else killed).append(task)
+        self.ledger.flying[seat.index].clear()
+        for task in killed:
+            arrivals.call(task.sink.failed, task, worker_lost(task, seat.child, exitcode))
+        self.ledger.again(again)
+        self._leave(seat)
+        if not self._closing and self.broken is None:
+            self._replace(seat, exitcode, arrivals, cost_a_task=bool(killed))
+
+    def _leave(self, seat: Seat) -> None:
+        self._scheduler.close(seat.index)
+        self._waitset.remove(seat.token << 1)
+        self._waitset.remove(seat.token << 1 | 1)
+        del self._seats[seat.token]
+        self._seat_at[seat.index] = None
+        self._vacant += 1
+        self._backend.bury(seat.child)
+
+    def _replace(self, seat: Seat, exitcode: int | None, arrivals: Arrivals, *, cost_a_task: bool) -> None:
+        planned = seat.stopping and exitcode == 0
+        if not planned and not self._supervisor.may_restart(
+            monotonic(), cost_a_task=cost_a_task, was_ready=seat.ready
+        ):
+            message = f"workers keep dying (the last one {describe_exit(exitcode)})"
+            self.give_up(pool_broken(message, None), arrivals)
+            return
+        try:
+            self._launch(seat.index)
+        except Exception as error:
+            if not self._seats:
+                self.give_up(pool_broken("a worker could not be replaced", error), arrivals)
+
+    def give_up(self, error: BaseException, arrivals: Arrivals) -> None:
+        """The pool is broken: no task runs any more."""
+        if self.broken is None:
+            self.drop_all(error, arrivals)
+            for child in self.children():
+                child.kill()
+
+    def drop_all(self, error: BaseException, arrivals: Arrivals) -> None:
+        """Fail every task with `error`, and take no more."""
+        self.broken = error
+        self._closing = True
+        for task in self.ledger.clear():
+            arrivals.call(task.sink.failed, task, error)
+        for seat in self._seats.values():
+            self._scheduler.close(seat.index)

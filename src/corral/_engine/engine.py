@@ -1,0 +1,387 @@
+"""The engine under every pool and executor: takes tasks, drives the workers, ends well.
+
+Role in the flow: faces submit tasks and sources and wait; the crew sends them and takes in what comes
+back; each outcome goes to its task's sink. The pure parts decide (`scheduler`, `ledger`, `supervision`,
+`chunking`).
+
+Runs in: the parent. Whoever waits for a result drives the engine himself (`wait_for`), so that a round
+trip needs no hand-over between threads; a background thread drives while nobody waits.
+
+Invariants:
+    INV-ENGINE-1: the crew is touched under `_lock` only; no user code runs under it.
+    INV-ENGINE-2: sinks are called outside `_lock`.
+    INV-ENGINE-3: a thread that finishes what it was not itself waiting for wakes the foreground
+        (`_announce`).
+    INV-ENGINE-4: whoever makes room for tasks feeds: `_feed` runs after every step, or is running and
+        looks again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from corral._engine.crew import Arrivals, Crew
+from corral._engine.gate import Gate
+from corral._engine.obituary import pool_broken
+
+if TYPE_CHECKING:
+    from corral._engine.ledger import Task
+    from corral._engine.ports import Backend, Child, Source, Waitable
+    from corral._engine.stream import Stream
+
+_TERMINATE_GRACE_S = 0.5
+_KILL_GRACE_S = 10.0
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """Runs tasks on the workers of a backend.
+
+    Thread-safe; not usable in a forked child, where calls raise.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        workers: int,
+        *,
+        tasks_per_worker: int | None = None,
+        on_demand: bool = False,
+        drain_at_exit: bool = False,
+    ) -> None:
+        """Launch `workers` workers; with `on_demand` each only when there is work for it.
+
+        `drain_at_exit`: whether the program's exit waits for unsettled tasks (an executor's) or not (a
+        pool's).
+        """
+        self._waitset = backend.waitset
+        self._spin_us = backend.spin_us
+        self.workers = workers
+        self._lock = threading.RLock()
+        self._foreground = threading.Lock()
+        self._feeding = threading.Lock()
+        self._feed_again = False
+        self._asleep = 0
+        self._sources: deque[Source] = deque()
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._next_id = 1
+        self._crew = Crew(backend, workers, quota=tasks_per_worker, on_demand=on_demand)
+        self.closing = False
+        self.gone = Gate()
+        self._abandoned = False
+        self._drain_at_exit = drain_at_exit
+        self._pid = os.getpid()
+        if not on_demand:
+            self._crew.launch()
+        _engines.add(self)
+        threading.Thread(target=self._background, name="corral-driver", daemon=True).start()
+
+    @property
+    def broken(self) -> BaseException | None:
+        """Why no task can run any more; None while they can."""
+        return self._crew.broken
+
+    # Submitting.
+
+    def submit(self, task: Task) -> None:
+        """Send the task to a worker, or let it wait for one.
+
+        Raises:
+            BaseException: what `broken` holds, if the pool is broken; the caller checks `closing` itself.
+        """
+        with self._lock:
+            crew = self._crew
+            if crew.broken is not None:
+                raise crew.broken
+            task.id = self._next_id
+            self._next_id += 1
+            crew.post(task)
+
+    def submit_or_fail(self, task: Task) -> None:
+        """As `submit`; an error becomes the task's outcome."""
+        try:
+            self.submit(task)
+        except BaseException as error:
+            task.sink.failed(task, error)
+            self._announce()
+
+    def add_source(self, source: Source) -> None:
+        """Take tasks from `source` as workers become free; call again when it has more after it had none."""
+        with self._lock:
+            broken = self._crew.broken
+            if broken is None:
+                self._sources.append(source)
+        if broken is not None:
+            source.abandon(broken)
+        else:
+            self._feed()
+        self._announce()
+
+    def hold(self, stream: Stream) -> None:
+        """Keep the workers, even when closing, until every item of `stream` was sent or it is collected."""
+        with self._lock:
+            self._streams.add(stream)
+
+    def cancel(self, task: Task) -> bool:
+        """Withdraw the task; False if a worker has taken it or it has settled. Never blocks on a worker."""
+        with self._lock:
+            cancelled = self._crew.cancel(task)
+            if cancelled:
+                self._dismiss_if_drained()
+        return cancelled
+
+    def running(self, task: Task) -> bool:
+        """Whether a worker has taken the task and not yet answered."""
+        with self._lock:
+            return self._crew.running(task)
+
+    # Waiting.
+
+    def wait_for(self, goal: Waitable, timeout_s: float | None = None) -> bool:
+        """Drive the engine until `goal.done` or the time is up; return `goal.done`.
+
+        Blocking: yes, with the GIL released; signal handlers run (so Ctrl-C raises here).
+
+        Raises:
+            RuntimeError: in a forked child, where the workers are the parent's.
+        """
+        if goal.done:
+            return True
+        if self._pid != os.getpid():
+            raise RuntimeError(f"this pool belongs to process {self._pid}; a forked child cannot wait for it")
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        if self._foreground.acquire(blocking=False):
+            try:
+                self._drive(goal, deadline)
+            finally:
+                self._foreground.release()
+                # Those who sleep on their own goals relied on this thread to drive.
+                if self._asleep:
+                    self._waitset.nudge()
+        else:
+            self._sleep(goal, deadline)
+        return goal.done
+
+    def attend(self) -> None:
+        """Somebody is about to wait without driving: the background shall not stand by."""
+        self._waitset.nudge()
+
+    def poll(self) -> None:
+        """Take in what has arrived, without waiting."""
+        if self._pid == os.getpid() and self._foreground.acquire(blocking=False):
+            try:
+                tokens = self._waitset.wait(0.0, 0)
+                if tokens:
+                    self._step(tokens)
+            finally:
+                self._foreground.release()
+
+    def look_again(self) -> None:
+        """Something changed behind the engine's back: a waiter may be done, a closing pool may be drained."""
+        with self._lock:
+            self._dismiss_if_drained()
+        self._announce()
+
+    def _drive(self, goal: Waitable, deadline: float | None) -> None:
+        wait, spin_us = self._waitset.wait, self._spin_us
+        while not goal.done:
+            remaining = None if deadline is None else max(0.0, deadline - monotonic())
+            tokens = wait(remaining, spin_us)
+            if tokens:
+                self._step(tokens)
+            elif deadline is not None and monotonic() >= deadline:
+                return
+
+    def _sleep(self, goal: Waitable, deadline: float | None) -> None:
+        with self._lock:
+            self._asleep += 1
+        try:
+            # The foreground may have left before it could see this thread.
+            self._waitset.nudge()
+            goal.park(None if deadline is None else max(0.0, deadline - monotonic()))
+        finally:
+            with self._lock:
+                self._asleep -= 1
+
+    def _background(self) -> None:
+        wait = self._waitset.wait_background
+        while not self.gone.done:
+            tokens = wait()
+            if tokens:
+                self._step(tokens)
+                self._announce()
+            if self._abandoned:
+                self._abandoned = False
+                self.end()
+
+    def _announce(self) -> None:
+        if self._foreground.locked():
+            self._waitset.kick()
+
+    # Stepping.
+
+    def _step(self, tokens: list[int]) -> None:
+        arrivals = Arrivals()
+        with self._lock:
+            crew = self._crew
+            healthy = crew.broken is None
+            crew.take_in(tokens, arrivals)
+            if healthy and crew.broken is not None:
+                self._abandon_sources(crew.broken, arrivals)
+            if crew.ledger.waiting:
+                crew.refill()
+            elif not self._sources:
+                crew.steal()
+            self._dismiss_if_drained()
+        arrivals.deliver()
+        if self._sources:
+            self._feed()
+
+    def _feed(self) -> None:
+        """Make tasks of the sources while workers have room for them."""
+        while True:
+            if not self._feeding.acquire(blocking=False):
+                self._feed_again = True
+                # The feeder may have let go between the attempt and the mark.
+                if not self._feeding.acquire(blocking=False):
+                    return
+            try:
+                self._feed_again = False
+                self._feed_sources()
+            finally:
+                self._feeding.release()
+            if not self._feed_again:
+                return
+
+    def _feed_sources(self) -> None:
+        while True:
+            with self._lock:
+                if not self._sources or not self._crew.has_room(self._sources[0].depth):
+                    return
+                source = self._sources[0]
+            # Encoding runs users' code, so not under the lock.
+            task = source.next_task()
+            if task is not None:
+                self.submit_or_fail(task)
+                continue
+            with self._lock:
+                if self._sources and self._sources[0] is source:
+                    self._sources.popleft()
+                self._dismiss_if_drained()
+
+    # Ending.
+
+    def _dismiss_if_drained(self) -> None:
+        if not self.closing or self.gone.done:
+            return
+        crew = self._crew
+        if not self._sources and not crew.ledger and all(stream.exhausted for stream in self._streams):
+            crew.dismiss()
+        if not len(crew):
+            _engines.discard(self)
+            self.gone.open()
+            self._waitset.kick()
+
+    def _abandon_sources(self, error: BaseException, arrivals: Arrivals) -> None:
+        self.closing = True
+        for source in {*self._sources, *self._streams}:
+            arrivals.call(source.abandon, error)
+        self._sources.clear()
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more tasks; the workers leave when those given are settled. Does not block.
+
+        `cancel`: withdraw what no worker has taken yet.
+        """
+        with self._lock:
+            self.closing = True
+            streams = list(self._streams)
+            pending = self._crew.ledger.tasks() if cancel else []
+        for task in pending:
+            task.sink.cancel()
+        for stream in streams:
+            if cancel:
+                stream.drop()
+            else:
+                stream.lift()
+        self.look_again()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until every worker is gone; return whether they are."""
+        return self.wait_for(self.gone, timeout_s)
+
+    def terminate(self, error: BaseException, *, kill: bool = False) -> None:
+        """Stop everything now; unsettled tasks fail with `error`.
+
+        Blocking: until the workers are gone; those that outlive SIGTERM by half a second are killed.
+        """
+        if self._pid != os.getpid():
+            return
+        arrivals = Arrivals()
+        with self._lock:
+            if self._crew.broken is None:
+                self._crew.drop_all(error, arrivals)
+                self._abandon_sources(error, arrivals)
+            self.closing = True
+            for child in self._crew.children():
+                if kill:
+                    child.kill()
+                else:
+                    child.terminate()
+            self._dismiss_if_drained()
+        arrivals.deliver()
+        self._announce()
+        if not self.join(_TERMINATE_GRACE_S):
+            with self._lock:
+                for child in self._crew.children():
+                    child.kill()
+            self.join(_KILL_GRACE_S)
+
+    def abandon(self) -> None:
+        """The face was collected: end as at a program's exit. Safe in a finalizer: takes no lock."""
+        self._abandoned = True
+        self._waitset.kick()
+
+    def end(self) -> None:
+        """End as a program's exit demands: drained or terminated, as `drain_at_exit` said."""
+        if self._drain_at_exit:
+            self.close()
+            self.join()
+        else:
+            self.terminate(pool_broken("the pool ended with its program", None))
+
+    def workers_now(self) -> list[Child]:
+        """The worker processes of this moment."""
+        with self._lock:
+            return self._crew.children()
+
+    def orphan(self) -> None:
+        """In a forked child: nothing here is ours, and a lock may be held by a thread that does not exist."""
+        self._lock = threading.RLock()
+        self._foreground = threading.Lock()
+        self._feeding = threading.Lock()
+        message = f"this pool belongs to process {self._pid}; make another one in the forked child"
+        self._crew.broken = RuntimeError(message)
+        self.closing = True
+        self.gone.open()
+
+
+def _end_all() -> None:
+    for engine in list(_engines):
+        engine.end()
+
+
+def _orphan_all() -> None:
+    for engine in list(_engines):
+        engine.orphan()
+    _engines.clear()
+
+
+atexit.register(_end_all)
+os.register_at_fork(after_in_child=_orphan_all)

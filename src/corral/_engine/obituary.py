@@ -1,0 +1,49 @@
+"""The errors that tell of a death: made where it is noticed, worded in `corral.errors`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corral._engine.ledger import Task
+    from corral._engine.ports import Child
+
+
+def name_of(function: Any) -> str:
+    """Name a callable as a reader would look for it."""
+    name = getattr(function, "__qualname__", None)
+    if name is None:
+        inner = getattr(function, "func", None)  # functools.partial
+        return repr(function) if inner is None else f"partial of {name_of(inner)}"
+    module = getattr(function, "__module__", None)
+    return f"{module}.{name}" if module else str(name)
+
+
+def describe_task(task: Task) -> str:
+    """Name the function of a task, and of a chunk its items."""
+    name = name_of(task.function)
+    if task.span is None:
+        return name
+    first, end = task.span
+    if end - first == 1:
+        return f"{name} (item {first})"
+    return f"{name} (items {first} to {end - 1})"
+
+
+def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException:
+    """The error of a task whose worker died while it had it."""
+    from corral.errors import WorkerLost
+
+    details = ""
+    if exitcode == -9:  # noqa: PLR2004 - SIGKILL
+        details = "SIGKILL is what the kernel sends when memory runs out, or what somebody sent on purpose"
+    return WorkerLost(task=describe_task(task), pid=child.pid, exitcode=exitcode, details=details)
+
+
+def pool_broken(message: str, cause: BaseException | None) -> BaseException:
+    """The error of every task of a pool that gave up."""
+    from corral.errors import PoolBroken
+
+    error = PoolBroken(message if cause is None else f"{message}: {type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,76 @@
+"""What a settling frame says, as Python objects."""
+
+from __future__ import annotations
+
+from pickle import loads
+from typing import TYPE_CHECKING, Any
+
+from corral._channel import wire
+from corral._codec import decode, decode_failure
+
+if TYPE_CHECKING:
+    from corral._native import Block
+
+
+def load(body: bytes | Block) -> Any:
+    """Decode a frame's body, inline or block; buffers in a block become views of it."""
+    if type(body) is bytes:
+        return decode(body)
+    parts = body.parts()  # type: ignore[union-attr]
+    return decode(parts[0], parts[1:])
+
+
+def raw(body: bytes | Block) -> bytes | memoryview:
+    """A frame's body as it is."""
+    return body if type(body) is bytes else body.parts()[0]  # type: ignore[union-attr]
+
+
+def failure(body: bytes | Block) -> BaseException:
+    """Decode the failure in a frame's body."""
+    return decode_failure(raw(body))
+
+
+def call_outcome(kind: int, body: bytes | Block) -> tuple[Any, BaseException | None]:
+    """Return ``(value, error)`` of a single call, one of them None.
+
+    A value that does not load is an error.
+    """
+    try:
+        if kind != wire.OK:
+            return None, failure(body)
+        return load(body), None
+    except BaseException as error:
+        return None, undecodable(error)
+
+
+def chunk_outcome(
+    kind: int, body: bytes | Block, count: int
+) -> tuple[list[Any], list[tuple[int, BaseException]]]:
+    """Return ``(values, failures)`` of a chunk of `count` items.
+
+    Failures are ``(index, error)``, ascending.
+    """
+    try:
+        if kind == wire.OK:
+            return load(body), []
+        if kind == wire.CHUNK_MIXED:
+            values, failures = load(body)
+            return values, [(index, decode_failure(data)) for index, data in failures]
+        if kind == wire.CHUNK_FAILED:
+            index, data = loads(body)
+            return [], [(index, decode_failure(data))]
+        error: BaseException = failure(body)
+    except BaseException as problem:
+        error = undecodable(problem)
+    return [None] * count, [(index, error) for index in range(count)]
+
+
+def undecodable(problem: BaseException) -> BaseException:
+    """The error of a result that could not be rebuilt here."""
+    from corral.errors import DecodeError
+
+    error = DecodeError(
+        f"the result could not be rebuilt in this process: {type(problem).__name__}: {problem}"
+    )
+    error.__cause__ = problem
+    return error

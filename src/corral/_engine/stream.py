@@ -1,0 +1,355 @@
+"""A map whose results are taken one by one, and whose input is pulled no faster than they are.
+
+Role in the flow: the faces behind `imap`, `imap_unordered` and `Executor.map` iterate over a `Stream`;
+the engine takes its chunks and gives it their outcomes. Input that cannot block (a sequence) is cut
+where it lies; any other iterable is pulled by a thread of its own (`Puller`), since it may wait for
+anything, even for our results.
+
+Invariants:
+    INV-STREAM-1: items pulled and not yet handed out never exceed the window (unless it was lifted).
+    INV-STREAM-2: `_listed` is true if and only if the engine has the stream among its sources, or is
+        about to.
+    INV-STREAM-3: every item pulled is handed out once, as its value or its error, in order if ordered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from corral._channel import wire
+from corral._codec import encode
+from corral._engine import callbacks
+from corral._engine.chunking import Chunker
+from corral._engine.ledger import Task
+from corral._engine.outcome import chunk_outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from corral._codec import Group
+    from corral._engine.engine import Engine
+
+WINDOW_PER_WORKER: Final = 32
+MAX_WINDOW_PER_WORKER: Final = 1024
+WINDOW_NS: Final = 5_000_000  # a window of quick items grows until it holds this much work per worker
+_PROMPT = (list, tuple, range, str, bytes, bytearray)
+_END: Final = object()
+
+
+class _Failure:
+    """Stands for an item that failed, among the values of its chunk."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Stream:
+    """The items of one lazy map on their way out and back. Thread-safe; one consumer at a time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        group: Group,
+        function: Any,
+        items: Iterable[Any],
+        *,
+        ordered: bool,
+        star: bool,
+        chunksize: int | None,
+        window: int | None,
+        eager: bool = False,
+    ) -> None:
+        """Describe the map; `start` begins it.
+
+        Args:
+            window: Bound on items pulled and not yet handed out; None for the default.
+            eager: No bound at all; `items` must be a sequence.
+        """
+        self._engine = engine
+        self._group = group
+        self._function = function
+        self._ordered = ordered
+        self._star = star
+        self._chunker = Chunker(engine.workers, chunksize)
+        self.depth = 2 if chunksize is None else None
+        self._fixed_window = window
+        self._lifted = eager
+        self._condition = threading.Condition(threading.Lock())
+        self._pulled: deque[Any] = deque()
+        self._source: Sequence[Any] | None = items if isinstance(items, _PROMPT) else None
+        self._puller = None if self._source is not None else Puller(self, items)
+        self._next = 0  # index of the next item to send
+        self._taken = 0  # items pulled from the input
+        self._handed = 0  # items handed out to the consumer
+        self._outstanding = 0  # items sent and not settled
+        self._ready: dict[int, list[Any]] = {}  # first index -> outcomes
+        self._listed = False
+        self._input_over = False
+        self._values: Iterator[Any] = iter(())
+
+    # The consumer's side.
+
+    def start(self) -> None:
+        """Begin to run items, as far as the window goes."""
+        self._engine.hold(self)
+        if self._puller is not None:
+            self._puller.start()
+        else:
+            self._list()
+
+    def next(self, timeout_s: float | None = None) -> Any:
+        """Return the next result.
+
+        Raises:
+            StopIteration: there are no more.
+            TimeoutError: it was not ready in time; the stream goes on.
+            Exception: the item's own error, or the input's; the stream goes on with the next item.
+        """
+        value = next(self._values, _END)
+        if value is _END:
+            value = self._advance(timeout_s)
+        if type(value) is _Failure:
+            raise value.error
+        return value
+
+    def _advance(self, timeout_s: float | None) -> Any:
+        while True:
+            with self._condition:
+                chunk = self._pop()
+                if chunk is None and self._over():
+                    raise StopIteration
+                if chunk is not None:
+                    self._handed += len(chunk)
+                    self._condition.notify_all()
+            if chunk is not None:
+                self._values = iter(chunk)
+                self._list()
+                return next(self._values)
+            if not self._engine.wait_for(self, timeout_s):
+                raise TimeoutError
+
+    def _pop(self) -> list[Any] | None:
+        ready = self._ready
+        if self._ordered:
+            return ready.pop(self._handed, None)
+        if ready:
+            return ready.pop(next(iter(ready)))
+        return None
+
+    def _over(self) -> bool:
+        return not (self._outstanding or self._ready) and self.exhausted
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every item has been sent."""
+        if self._source is not None:
+            return self._next >= len(self._source)
+        return self._input_over and not self._pulled
+
+    @property
+    def done(self) -> bool:
+        """Whether the next result is there, or there will be none (`Waitable`)."""
+        if self._ordered:
+            return self._handed in self._ready or self._over()
+        return bool(self._ready) or self._over()
+
+    def park(self, timeout_s: float | None) -> None:
+        """Sleep until `done` or the time is up (`Waitable`)."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.done, timeout_s)
+
+    def lift(self) -> None:
+        """Let everything run without waiting for the consumer: the pool is closing."""
+        with self._condition:
+            self._lifted = True
+            self._condition.notify_all()
+        self._list()
+
+    def drop(self) -> None:
+        """The consumer is gone: pull and send nothing more."""
+        with self._condition:
+            self._empty_input()
+            self._condition.notify_all()
+
+    def _empty_input(self) -> None:
+        self._pulled.clear()
+        if self._source is not None:
+            self._source = ()
+        self._input_over = True
+
+    def cancel(self) -> bool:
+        """A chunk under way stays under way (`Sink`)."""
+        return False
+
+    def drop_soon(self) -> None:
+        """As `drop`, but safe in a finalizer, which may run while any lock is held."""
+        callbacks.defer(self.drop)
+
+    # The engine's side.
+
+    def _room(self) -> int:
+        if self._lifted:
+            return 1 << 40
+        return self._window() - (self._taken - self._handed)
+
+    def _window(self) -> int:
+        if self._fixed_window is not None:
+            return self._fixed_window
+        workers = self._engine.workers
+        least = WINDOW_PER_WORKER * workers
+        item_ns = self._chunker.item_ns
+        if item_ns is None:
+            return least
+        quick = int(WINDOW_NS / item_ns) * workers
+        return max(least, min(quick, MAX_WINDOW_PER_WORKER * workers, self._handed // 4))
+
+    def _list(self) -> None:
+        """Have the engine ask for tasks, if there is something to send."""
+        with self._condition:
+            if self._listed:
+                return
+            if self._source is not None:
+                if self._next >= len(self._source) or self._room() <= 0:
+                    return
+            elif not self._pulled:
+                return
+            self._listed = True
+        self._engine.add_source(self)
+
+    def next_task(self) -> Task | None:
+        """Encode the next chunk (`Source`); items that cannot be encoded fail in their place."""
+        while True:
+            with self._condition:
+                first, items = self._cut()
+                if not items:
+                    self._listed = False
+                    self._condition.notify_all()
+                    return None
+                self._next = first + len(items)
+                self._outstanding += len(items)
+            task = self._encoded(first, items)
+            if task is not None:
+                return task
+
+    def _cut(self) -> tuple[int, Sequence[Any]]:
+        """Take the items of the next chunk from the input; none if there is nothing, or no room."""
+        first = self._next
+        if self._source is not None:
+            left = len(self._source) - first
+            size = min(self._size(left), left, self._room())
+            if size <= 0:
+                return first, ()
+            self._taken += size
+            return first, self._source[first : first + size]
+        size = min(self._size(None), len(self._pulled))
+        return first, [self._pulled.popleft() for _ in range(size)]
+
+    def _size(self, left: int | None) -> int:
+        size = self._chunker.next_size(left)
+        if self._lifted or self._chunker.is_fixed:
+            return size
+        return max(1, min(size, self._window() // (2 * self._engine.workers)))
+
+    def _encoded(self, first: int, items: Sequence[Any]) -> Task | None:
+        try:
+            payload, buffers, needs = encode(items)
+        except BaseException as error:
+            if len(items) == 1:
+                self._arrived(first, [_Failure(error)])
+                return None
+            # Find out which: each on its own, the good ones by way of the queue for single tasks.
+            for offset, item in enumerate(items):
+                task = self._encoded(first + offset, [item])
+                if task is not None:
+                    self._engine.submit_or_fail(task)
+            return None
+        kind = wire.CHUNK_STAR_EACH if self._star else wire.CHUNK_EACH
+        group = self._group
+        needed = (group, *needs) if needs else (group,)
+        span = (first, first + len(items))
+        return Task(kind, self._function, group.number, needed, payload, buffers, self, span)
+
+    def settled(self, task: Task, kind: int, elapsed_ns: int, body: Any) -> None:
+        """Take a chunk's answer (`Sink`)."""
+        first, end = task.span  # type: ignore[misc]
+        values, failures = chunk_outcome(kind, body, end - first)
+        for index, error in failures:
+            values[index] = _Failure(error)
+        self._chunker.measured(end - first, elapsed_ns)
+        self._arrived(first, values)
+
+    def failed(self, task: Task, error: BaseException) -> None:
+        """Take the news that a chunk will have no answer (`Sink`)."""
+        first, end = task.span  # type: ignore[misc]
+        self._arrived(first, [_Failure(error) for _ in range(end - first)])
+
+    def abandon(self, error: BaseException) -> None:
+        """The pool ended before all was sent (`Source`): the consumer hears of it once, in place."""
+        with self._condition:
+            self._listed = False
+            if self.exhausted:
+                return
+            self._empty_input()
+            self._ready[self._next] = [_Failure(error)]
+            self._condition.notify_all()
+
+    def _arrived(self, first: int, outcomes: list[Any]) -> None:
+        with self._condition:
+            self._ready[first] = outcomes
+            self._outstanding -= len(outcomes)
+            self._condition.notify_all()
+
+    # The puller's side.
+
+    def pulled(self, item: Any) -> bool:
+        """Take one item of the input; block while the window is full. False: stop pulling."""
+        with self._condition:
+            if self._input_over:
+                return False
+            self._pulled.append(item)
+            self._taken += 1
+            listed = self._listed
+        if not listed:
+            self._list()
+        with self._condition:
+            while self._room() <= 0 and not self._input_over:
+                self._condition.wait()
+            return not self._input_over
+
+    def input_over(self, error: BaseException | None) -> None:
+        """The input has ended, by itself or with an error, which the consumer gets in its place."""
+        with self._condition:
+            if self._input_over:
+                return
+            self._input_over = True
+            if error is not None:
+                self._ready[self._next + len(self._pulled)] = [_Failure(error)]
+            self._condition.notify_all()
+        self._engine.look_again()
+
+
+class Puller:
+    """The thread that pulls an input that may block."""
+
+    def __init__(self, stream: Stream, items: Iterable[Any]) -> None:
+        self._stream = stream
+        self._iterator = iter(items)
+
+    def start(self) -> None:
+        """Begin to pull."""
+        threading.Thread(target=self._pull, name="corral-input", daemon=True).start()
+
+    def _pull(self) -> None:
+        stream = self._stream
+        try:
+            for item in self._iterator:
+                if not stream.pulled(item):
+                    break
+        except BaseException as error:
+            stream.input_over(error)
+        else:
+            stream.input_over(None)

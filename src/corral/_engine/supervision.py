@@ -1,0 +1,43 @@
+"""Whether a worker that died is replaced, or the pool gives up.
+
+Runs in: the parent. Pure: deaths and clock readings in, verdicts out.
+
+OTP's restart intensity, refined: deaths are not equally ominous. One that cost a task made progress
+(the task is settled as lost), so it does not count: a pool whose every task kills its worker ends when
+its tasks do. One of a worker that
+had started well counts little: somebody may be killing them. One of a worker that never got ready counts in
+full: the next would hardly fare better, and replacing it for ever would never end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+WINDOW_S: Final = 10.0
+_UNREADY: Final = 10
+_READY: Final = 1
+
+
+class Supervisor:
+    """Weighs the deaths within a sliding window."""
+
+    __slots__ = ("_deaths", "_limit", "_window_s")
+
+    def __init__(self, workers: int, max_restarts: int | None = None, window_s: float = WINDOW_S) -> None:
+        """Allow `max_restarts` deaths of workers that never got ready within `window_s`.
+
+        Of workers that had been ready, ten times as many. The default is 3 per worker, at least 8.
+        """
+        self._limit = _UNREADY * (max(8, 3 * workers) if max_restarts is None else max_restarts)
+        self._window_s = window_s
+        self._deaths: deque[tuple[float, int]] = deque()
+
+    def may_restart(self, now_s: float, *, cost_a_task: bool, was_ready: bool) -> bool:
+        """Record a death at monotonic time `now_s`; return whether a replacement may be launched."""
+        if cost_a_task:
+            return True
+        self._deaths.append((now_s, _READY if was_ready else _UNREADY))
+        while self._deaths[0][0] <= now_s - self._window_s:
+            self._deaths.popleft()
+        return sum(weight for _, weight in self._deaths) <= self._limit

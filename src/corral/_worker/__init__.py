@@ -1,0 +1,1 @@
+"""The child program: takes tasks from its link, runs them, answers. Never imports `corral._engine`."""

@@ -1,0 +1,230 @@
+"""`concurrent.futures` on corral's engine: `ProcessPoolExecutor`, and the names that go with it.
+
+Thin: the standard library's names, defaults and exceptions; everything else is the engine's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import weakref
+from concurrent.futures import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    InvalidStateError,
+    as_completed,
+    wait,
+)
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from corral._backends.local import LocalBackend
+from corral._codec import define
+from corral._engine.calls import call_task
+from corral._engine.engine import Engine
+from corral._engine.future import TaskFuture
+from corral._engine.obituary import pool_broken
+from corral._engine.stream import Stream
+from corral.pool import start_method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures.process import BrokenProcessPool as BrokenProcessPool
+
+    from corral._engine.ports import Child
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "BrokenExecutor",
+    "BrokenProcessPool",
+    "CancelledError",
+    "Executor",
+    "Future",
+    "InvalidStateError",
+    "ProcessPoolExecutor",
+    "TimeoutError",
+    "as_completed",
+    "wait",
+]
+
+TimeoutError = TimeoutError  # noqa: A001, PLW0127 - the name belongs to the module's interface
+
+
+def __getattr__(name: str) -> object:
+    """Load `BrokenProcessPool` when it is named: its module is slow to import."""
+    if name != "BrokenProcessPool":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from concurrent.futures.process import BrokenProcessPool
+
+    return BrokenProcessPool
+
+
+class ProcessPoolExecutor(Executor):
+    """An executor whose workers are processes (`concurrent.futures.ProcessPoolExecutor`).
+
+    Args:
+        max_workers: Number of workers; None for the CPUs really available. They are started as work comes.
+        mp_context: A context (`corral.get_context`) or the name of a start method; None for the default.
+        initializer: Called as `initializer(*initargs)` in each worker when it starts; if it raises, the
+        executor is broken with that exception as the cause.
+        max_tasks_per_child: A worker is replaced after this many tasks.
+
+    Leaving a `with` block waits for all futures. Thread-safe. A worker that dies is replaced; only the
+    task that it was running fails, with `corral.WorkerLost` (a `BrokenProcessPool`).
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        from corral.context import cpu_count
+
+        if max_workers is None:
+            max_workers = cpu_count()
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        method = start_method(mp_context)
+        self._max_workers = max_workers
+        self._owner = os.getpid()
+        count = itertools.count(1)
+        backend = LocalBackend(
+            method,
+            cpus=cpu_count(),
+            name=lambda: f"{method.title()}Process-{next(count)}",
+            initializer=initializer,
+            initargs=initargs,
+            exit_is_result=True,
+        )
+        self._engine = Engine(
+            backend, max_workers, tasks_per_worker=max_tasks_per_child, on_demand=True, drain_at_exit=True
+        )
+        self._finalizer = weakref.finalize(self, self._engine.abandon)
+        self._finalizer.atexit = False
+
+    @property
+    def _processes(self) -> dict[int, Child]:
+        """The workers of this moment by pid: a private name of the standard library's that programs use."""
+        return {child.pid: child for child in self._engine.workers_now()}
+
+    def _check_running(self) -> None:
+        engine = self._engine
+        if engine.broken is not None:
+            raise engine.broken
+        if engine.closing:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have `fn(*args, **kwargs)` called in a worker; return its future at once.
+
+        Raises:
+            corral.EncodeError: the function or an argument cannot be pickled (a `pickle.PicklingError`).
+            RuntimeError: the executor was shut down.
+            BrokenProcessPool: the executor is broken.
+        """
+        engine = self._engine
+        if engine.closing:
+            self._check_running()
+        future = TaskFuture(engine)
+        task = call_task(define(fn), fn, args, kwargs, future)
+        future._task = task  # noqa: SLF001 - the engine's own future
+        engine.submit(task)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """Return an iterator over `map(fn, *iterables)`, computed in the workers, in order.
+
+        Args:
+            timeout: Seconds from this call until every result must have been taken.
+            chunksize: Items sent at a time; None tunes it to their duration.
+            buffersize: Pull the input lazily, at most this many items ahead of the results taken; None
+            pulls it whole, at once, as the standard library does.
+
+        Raises:
+            TimeoutError: by the iterator, when the time is up.
+            Exception: by the iterator, what a call raised; what was not yet sent is then cancelled.
+        """
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
+        self._check_running()
+        star = len(iterables) != 1
+        items: Iterable[Any] = zip(*iterables, strict=False) if star else iterables[0]
+        if buffersize is None and not isinstance(items, (list, tuple, range)):
+            items = list(items)
+        deadline = None if timeout is None else monotonic() + timeout
+        stream = Stream(
+            self._engine,
+            define(fn),
+            fn,
+            items,
+            ordered=True,
+            star=star,
+            chunksize=chunksize,
+            window=buffersize,
+            eager=buffersize is None,
+        )
+        stream.start()
+        return _results(stream, deadline)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work; the workers leave once what was given is done.
+
+        Args:
+            wait: Block until they have.
+            cancel_futures: Cancel what no worker has taken yet.
+        """
+        engine = self._engine
+        engine.close(cancel=cancel_futures)
+        if wait:
+            engine.join()
+
+    def terminate_workers(self) -> None:
+        """Stop the workers at once (SIGTERM); futures not done fail with `BrokenProcessPool`."""
+        self._engine.terminate(pool_broken("the executor's workers were terminated", None))
+
+    def kill_workers(self) -> None:
+        """Stop the workers at once (SIGKILL); futures not done fail with `BrokenProcessPool`."""
+        self._engine.terminate(pool_broken("the executor's workers were killed", None), kill=True)
+
+
+def _results(stream: Stream, deadline: float | None) -> Iterator[Any]:
+    # A generator, as the standard library's: the first exception ends it, and closing it cancels the rest.
+    try:
+        while True:
+            try:
+                value = stream.next(None if deadline is None else max(0.0, deadline - monotonic()))
+            except StopIteration:
+                return
+            yield value
+    finally:
+        stream.drop()

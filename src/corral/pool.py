@@ -1,0 +1,438 @@
+"""`multiprocessing.pool` on corral's engine: `Pool`, `AsyncResult` and the iterators of `imap`.
+
+Thin: the standard library's names, defaults and exceptions; everything else is the engine's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from corral._backends.local import LocalBackend
+from corral._codec import define
+from corral._engine import callbacks
+from corral._engine.calls import Call, MapCall, call_task
+from corral._engine.engine import Engine
+from corral._engine.stream import Stream
+from corral.errors import PoolClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Self
+
+    from corral._engine.ports import Child
+
+__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool"]
+
+_SIZED = (list, tuple, range)
+
+
+def _timeout_error() -> BaseException:
+    from corral.errors import TaskTimeout
+
+    return TaskTimeout("the result was not ready in time; the task goes on")
+
+
+class _Result:
+    """What the results of `Pool`'s asynchronous methods share."""
+
+    __slots__ = ()
+
+    _engine: Engine
+    done: bool
+    value: Any
+    error: BaseException | None
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Return the value, waiting at most `timeout` seconds for it.
+
+        Raises:
+            multiprocessing.TimeoutError: it was not ready in time; the task goes on.
+            Exception: what the task raised, with the worker's traceback as its cause.
+        """
+        if not self.done and not self._engine.wait_for(self, timeout):  # type: ignore[arg-type]
+            raise _timeout_error()
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the result is ready, at most `timeout` seconds."""
+        self._engine.wait_for(self, timeout)  # type: ignore[arg-type]
+
+    def ready(self) -> bool:
+        """Return whether the task is done."""
+        if not self.done:
+            self._engine.poll()
+        return self.done
+
+    def successful(self) -> bool:
+        """Return whether the task ended without an exception.
+
+        Raises:
+            ValueError: it is not done.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self.error is None
+
+
+class AsyncResult(_Result, Call):
+    """The result of `Pool.apply_async`."""
+
+    __slots__ = ("__weakref__", "_callback", "_error_callback")
+
+    def __init__(
+        self,
+        engine: Engine,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> None:
+        super().__init__(engine)
+        self._callback = callback
+        self._error_callback = error_callback
+
+    def open(self) -> None:
+        """Settle, and have the callback called."""
+        super().open()
+        _notify(self, self._callback, self._error_callback)
+
+
+ApplyResult = AsyncResult
+
+
+class MapResult(_Result, MapCall):
+    """The result of `Pool.map_async` and `Pool.starmap_async`: a list, in order."""
+
+    __slots__ = ("__weakref__", "_callback", "_error_callback")
+
+    def __init__(
+        self,
+        engine: Engine,
+        function: Callable[..., Any],
+        items: Sequence[Any],
+        *,
+        star: bool,
+        chunksize: int | None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> None:
+        self._callback = callback
+        self._error_callback = error_callback
+        super().__init__(engine, define(function), function, items, star=star, chunksize=chunksize)
+
+    def open(self) -> None:
+        """Settle, and have the callback called."""
+        super().open()
+        _notify(self, self._callback, self._error_callback)
+
+
+def _notify(result: _Result, callback: Any, error_callback: Any) -> None:
+    if result.error is not None:
+        if error_callback is not None:
+            callbacks.defer(error_callback, result.error)
+    elif callback is not None:
+        callbacks.defer(callback, result.value)
+
+
+class IMapIterator:
+    """The iterator that `Pool.imap` and `Pool.imap_unordered` return."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        # When nobody can ask for more, nothing more is pulled.
+        self._finalizer = weakref.finalize(self, stream.drop_soon)
+        self._finalizer.atexit = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Return the next result, waiting at most `timeout` seconds for it.
+
+        Raises:
+            StopIteration: there are no more.
+            multiprocessing.TimeoutError: it was not ready in time; ask again.
+            Exception: what the item's call raised; the next call returns the next item's result.
+        """
+        try:
+            return self._stream.next(timeout)
+        except TimeoutError as error:
+            if timeout is None or error.args:
+                raise
+            raise _timeout_error() from None
+
+    def __next__(self) -> Any:
+        return self._stream.next()
+
+
+IMapUnorderedIterator = IMapIterator
+
+
+class Pool:
+    """A pool of worker processes (`multiprocessing.pool.Pool`).
+
+    Args:
+        processes: Number of workers; None for the CPUs really available (affinity, cgroup,
+        `PYTHON_CPU_COUNT`).
+        initializer: Called as `initializer(*initargs)` in each worker when it starts.
+        maxtasksperchild: A worker is replaced after this many tasks (chunks count as one).
+        context: A context (`corral.get_context`) or the name of a start method; None for the default.
+
+    Leaving a `with` block terminates the pool. Thread-safe. Workers that die are replaced; only the
+    task that such a worker was running fails, with `corral.WorkerLost`.
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        from corral.context import cpu_count
+
+        if processes is None:
+            processes = cpu_count()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and maxtasksperchild <= 0:
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        method = start_method(context)
+        self._processes = processes
+        self._owner = os.getpid()
+        backend = LocalBackend(
+            method,
+            cpus=cpu_count(),
+            name=_names(f"{method.title()}PoolWorker"),
+            initializer=initializer,
+            initargs=tuple(initargs),
+        )
+        self._engine = Engine(backend, processes, tasks_per_worker=maxtasksperchild)
+        self._finalizer = weakref.finalize(self, self._engine.abandon)
+        self._finalizer.atexit = False
+
+    def __repr__(self) -> str:
+        state = "CLOSE" if self._engine.closing else "RUN"
+        if self._engine.gone.done or self._engine.broken is not None:
+            state = "TERMINATE"
+        return (
+            f"<{type(self).__module__}.{type(self).__qualname__} state={state} pool_size={self._processes}>"
+        )
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.terminate()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        engine = getattr(self, "_engine", None)
+        if engine is not None and not engine.closing and self._owner == os.getpid():
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    @property
+    def _pool(self) -> list[Child]:
+        """The workers of this moment: a private name of the standard library's that programs use."""
+        return self._engine.workers_now()
+
+    def _check_running(self) -> None:
+        engine = self._engine
+        if engine.broken is not None and not isinstance(engine.broken, PoolClosed):
+            raise engine.broken
+        if engine.closing:
+            raise PoolClosed("Pool not running")
+
+    # One call.
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
+        """Call `func(*args, **kwds)` in a worker and return its value; blocks until it is there."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:
+        """Have `func(*args, **kwds)` called in a worker; return at once.
+
+        Callbacks run in a helper thread. What cannot be pickled is the result's error.
+        """
+        engine = self._engine
+        if engine.closing:
+            self._check_running()
+        result = AsyncResult(engine, callback, error_callback)
+        try:
+            engine.submit(call_task(define(func), func, tuple(args), kwds, result))
+        except Exception as error:
+            result.failed(None, error)
+        return result
+
+    # Maps that collect a list.
+
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Return `[func(x) for x in iterable]`, computed in the workers; blocks until it is there.
+
+        Args:
+            chunksize: Items sent at a time; None tunes it to their duration.
+
+        Raises:
+            Exception: the first failure to arrive, once every item has been run.
+        """
+        result: list[Any] = self.map_async(func, iterable, chunksize).get()
+        return result
+
+    def starmap(
+        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[Any]:
+        """As `map`, with each item unpacked as arguments: `func(*item)`."""
+        result: list[Any] = self.starmap_async(func, iterable, chunksize).get()
+        return result
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """As `map`, returning at once."""
+        return self._map(func, iterable, False, chunksize, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """As `starmap`, returning at once."""
+        return self._map(func, iterable, True, chunksize, callback, error_callback)
+
+    def _map(
+        self, func: Any, iterable: Any, star: bool, chunksize: int | None, callback: Any, error_callback: Any
+    ) -> MapResult:
+        self._check_running()
+        _check_chunksize(chunksize)
+        items = iterable if isinstance(iterable, _SIZED) else list(iterable)
+        result = MapResult(
+            self._engine,
+            func,
+            items,
+            star=star,
+            chunksize=chunksize,
+            callback=callback,
+            error_callback=error_callback,
+        )
+        if len(items):
+            self._engine.add_source(result)
+        else:
+            result.open()
+        return result
+
+    # Maps whose results are taken one by one.
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
+    ) -> IMapIterator:
+        """Return an iterator over `func(x) for x in iterable`, in order.
+
+        The input is pulled as results are taken: at most `buffersize` items ahead (default: 32 per
+        worker, more for very short tasks).
+        """
+        return self._imap(func, iterable, True, chunksize, buffersize)
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
+    ) -> IMapIterator:
+        """As `imap`, each result as soon as it is there."""
+        return self._imap(func, iterable, False, chunksize, buffersize)
+
+    def _imap(
+        self, func: Any, iterable: Any, ordered: bool, chunksize: int | None, buffersize: int | None
+    ) -> IMapIterator:
+        self._check_running()
+        _check_chunksize(chunksize)
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be at least 1, or None")
+        stream = Stream(
+            self._engine,
+            define(func),
+            func,
+            iterable,
+            ordered=ordered,
+            star=False,
+            chunksize=chunksize,
+            window=buffersize,
+        )
+        iterator = IMapIterator(stream)
+        stream.start()
+        return iterator
+
+    # Ending.
+
+    def close(self) -> None:
+        """Take no more work; the workers leave once what was given is done."""
+        self._engine.close()
+
+    def terminate(self) -> None:
+        """Stop the workers at once; what was not done fails with `corral.PoolClosed`."""
+        self._engine.terminate(PoolClosed("the pool was terminated before the task was done"))
+
+    def join(self) -> None:
+        """Wait for the workers to leave.
+
+        Raises:
+            ValueError: the pool was neither closed nor terminated.
+        """
+        if not self._engine.closing:
+            raise ValueError("Pool is still running")
+        self._engine.join()
+
+
+def _check_chunksize(chunksize: int | None) -> None:
+    if chunksize is not None and chunksize < 1:
+        raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+
+
+def _names(prefix: str) -> Callable[[], str]:
+    count = itertools.count(1)
+    return lambda: f"{prefix}-{next(count)}"
+
+
+def start_method(context: Any) -> str:
+    """Return the name of the start method that a `context=` argument asks for."""
+    if isinstance(context, str):
+        return context
+    if context is None:
+        from corral.context import get_start_method
+
+        return str(get_start_method())
+    return str(context.get_start_method())
