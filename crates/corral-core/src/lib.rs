@@ -9,17 +9,27 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+// Memory shared between processes cannot be made of loom's atomics: what lives in it is not built for a model.
+#[cfg(not(loom))]
+pub mod bell;
 #[cfg(not(loom))]
 pub mod deathwatch;
 pub mod doorbell;
+pub mod exclusive;
 pub mod frame;
-// Memory shared between processes cannot be made of loom's atomics: what lives in it is not built for a model.
 #[cfg(not(loom))]
 pub mod heap;
 #[cfg(not(loom))]
 pub mod identity;
+#[cfg(not(loom))]
+pub mod link;
+pub mod region;
 pub mod ring;
+mod steps;
 pub mod sync;
 #[cfg(not(loom))]
 pub mod sys;
+#[cfg(not(loom))]
 pub mod wait;
+#[cfg(not(loom))]
+pub mod waitset;

@@ -44,7 +44,6 @@ pub(crate) struct Heap {
 }
 
 impl Heap {
-    #[allow(dead_code, reason = "for link.rs")]
     /// The heap itself, for the other rooms of this crate.
     pub(crate) fn core(&self) -> &Arc<CoreHeap> {
         &self.core
@@ -146,7 +145,6 @@ impl Block {
         Ok(self.block)
     }
 
-    #[allow(dead_code, reason = "for link.rs")]
     /// Lets go without freeing: the block now belongs to a frame. Buffers already exported stay valid memory, but
     /// their contents are the receiver's.
     pub(crate) fn hand_over(&self) -> PyResult<BlockRef> {

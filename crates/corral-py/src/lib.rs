@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 
+mod buffer;
 mod heap;
 mod link;
 mod wait;

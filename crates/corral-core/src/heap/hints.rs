@@ -8,8 +8,8 @@
 //! is full, and every [`APPENDS_PER_COUNT`] blocks that a process has appended.
 
 use super::layout::{CLASS_LIMIT, CLASSES_OFFSET, ClassHints, Entry, HINT_SLOTS};
-use super::steps::step;
 use super::{Heap, HeapError};
+use crate::steps::step;
 use crate::sync::{AtomicU32, Ordering};
 
 /// After so many appended blocks a process counts the free ones.

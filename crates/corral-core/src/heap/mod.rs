@@ -25,7 +25,6 @@
 mod error;
 mod hints;
 pub mod layout;
-mod steps;
 mod table;
 mod upkeep;
 mod warmth;
@@ -33,9 +32,9 @@ mod warmth;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
+use crate::steps::step;
 pub use error::HeapError;
 use layout::{DATA_OFFSET, Entry, Header, MAGIC, VERSION, class_capacity, class_of_size};
-use steps::step;
 pub use upkeep::Stats;
 use warmth::MappedBlocks;
 pub use warmth::POPULATE_BYTES;

@@ -1,8 +1,8 @@
 //! The block table: find or append a free entry and claim it, give it back, compute where a block lies.
 
 use super::layout::{CLASS_LIMIT, DATA_OFFSET, ENTRY_LIMIT, Entry, UNIT_BYTES, class_capacity, entry_offset};
-use super::steps::step;
 use super::{Heap, HeapError};
+use crate::steps::step;
 use crate::sync::Ordering;
 use crate::sys::clock::monotonic_ns;
 

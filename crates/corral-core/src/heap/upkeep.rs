@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use super::layout::{Entry, class_capacity};
-use super::steps::step;
 use super::table::warm_note;
 use super::{Heap, HeapError};
 use crate::identity;
+use crate::steps::step;
 use crate::sync::Ordering;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::memory::{file_extent, page_bytes};

@@ -83,6 +83,17 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, &raw mut event)
     }
 
+    /// Adds a descriptor; it is reported by `token` once for each time that it is signalled, whether anybody reads it or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Epoll::add`].
+    pub fn add_edges(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        let events = (libc::EPOLLIN | libc::EPOLLET).cast_unsigned();
+        let mut event = libc::epoll_event { events, u64: token };
+        self.control(libc::EPOLL_CTL_ADD, fd, &raw mut event)
+    }
+
     /// Takes a descriptor out of the set.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Crash enumeration: each operation abandoned after every step, then recovery by a survivor, then the invariants.
 
 use super::*;
+use crate::steps;
 
 const KILLED: u64 = 1;
 const SURVIVOR: u64 = 2;

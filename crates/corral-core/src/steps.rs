@@ -1,4 +1,4 @@
-//! Named points inside the heap's operations at which a test may abandon them, as a kill would.
+//! Named points inside operations on shared memory at which a test may abandon them, as a kill would.
 //!
 //! Compiled to nothing outside this crate's tests.
 
@@ -6,7 +6,7 @@
 macro_rules! step {
     ($name:literal) => {
         #[cfg(test)]
-        $crate::heap::steps::reached($name);
+        $crate::steps::reached($name);
     };
 }
 pub(crate) use step;

@@ -1,0 +1,1 @@
+//! Every interleaving of sleeper and ringer, by loom.

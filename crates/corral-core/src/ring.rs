@@ -1,1 +1,0 @@
-//! One producer, one consumer, frames in shared memory that can be revoked until they are taken.
