@@ -301,12 +301,7 @@ fn pin_all(buffers: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Pinned>> {
     buffers.try_iter()?.map(|buffer| Pinned::new(&buffer?)).collect()
 }
 
-fn pack_parts(
-    py: Python<'_>,
-    heap: &Arc<CoreHeap>,
-    payload: &[u8],
-    buffers: &[Pinned],
-) -> PyResult<Block> {
+fn pack_parts(py: Python<'_>, heap: &Arc<CoreHeap>, payload: &[u8], buffers: &[Pinned]) -> PyResult<Block> {
     let mut parts = vec![payload];
     parts.extend(buffers.iter().map(Pinned::bytes));
     let is_long = parts.iter().map(|part| part.len()).sum::<usize>() > LONG_COPY_BYTES;
@@ -355,7 +350,7 @@ fn pack(
     buffers: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Block> {
     let pinned = pin_all(buffers)?;
-    pack_parts(py, heap.core(), payload.as_bytes(), &pinned), block))
+    pack_parts(py, heap.core(), payload.as_bytes(), &pinned)
 }
 
 /// Adds this room's classes and functions to the module.
