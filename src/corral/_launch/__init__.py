@@ -21,6 +21,7 @@ See: docs/decisions.
 
 from __future__ import annotations
 
+from corral._launch.exits import at_exit
 from corral._launch.tree import heap, parent_fd
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from corral._launch.ending import Child as Child
 
-__all__ = ["METHODS", "Child", "heap", "launch", "parent_fd", "warm_up"]
+__all__ = ["METHODS", "Child", "at_exit", "heap", "launch", "parent_fd", "warm_up"]
 
 METHODS = ("forkserver", "spawn", "fork")
 """The start methods of this system, the default first."""

@@ -20,7 +20,7 @@ import marshal
 import os
 import sys
 
-from corral._launch import surroundings, tree, wire
+from corral._launch import exits, surroundings, tree, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def run_forked(call: Callable[[], None], name: str, parent_fd: int) -> NoReturn:
     """Run `call` in a process just forked from the parent, and end."""
 
     def run() -> None:
+        # What the parent has registered isn't the child's to run; what launch itself needs is put back.
+        atexit._clear()  # noqa: SLF001  (the interpreter's own way)
+        exits.renew()
         tree.follow_parent(parent_fd)
         _null_stdin()
         call()
@@ -95,8 +98,6 @@ def resolve(entry: str) -> Callable[[Payload, list[int]], None]:
 
 def end(call: Callable[[], None], name: str) -> NoReturn:
     """Run `call` and end the process with the exit code its outcome means."""
-    # What the parent registered isn't the child's to run.
-    atexit._clear()  # noqa: SLF001  (the interpreter's own way)
     code = 1
     try:
         code = _outcome(call, name)

@@ -73,6 +73,10 @@ class Child:
         """Send SIGKILL."""
         self.send_signal(_signal.SIGKILL)
 
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self.send_signal(_signal.SIGINT)
+
     def close(self) -> None:
         """Give the sentinel back; the exit code stays known, if it is."""
         fd, self.sentinel = self.sentinel, -1
@@ -86,6 +90,13 @@ class Child:
     def _collect(self) -> int:
         """Return the exit code of the process, which has ended."""
         raise NotImplementedError
+
+    def _last_resort(self) -> int:
+        """Return the exit code if the kernel knows it, else what says that nobody does."""
+        from corral._launch.postmortem import kernels_exit_code
+
+        code = kernels_exit_code(self.sentinel, self.pid, self.identity)
+        return UNKNOWN_EXIT if code is None else code
 
 
 class OwnChild(Child):
@@ -102,7 +113,7 @@ class OwnChild(Child):
             return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         except ChildProcessError:
             # The program waits for any child by itself, or ignores SIGCHLD.
-            return UNKNOWN_EXIT
+            return self._last_resort()
 
     def __del__(self) -> None:
         """Give the sentinel back, and the process table's entry if the process has ended."""

@@ -8,19 +8,18 @@ Invariants:
     INV-FS-2: an exit code is asked for by the serial number of the child, never by process id.
     INV-FS-3: a forked process never writes to, reads from or ends its parent's zygote.
 Failure: a dead zygote is seen by its closed socket; the next launch starts another. Exit codes of its
-children are then asked of the kernel (`ending.kernels_exit_code`).
+children are then asked of the kernel (`postmortem`).
 """
 
 from __future__ import annotations
 
-import atexit
 import errno
 import marshal
 import os
 from _thread import allocate_lock
 
-from corral._launch import surroundings, tree, wire
-from corral._launch.ending import UNKNOWN_EXIT, Child, is_readable
+from corral._launch import exits, surroundings, tree, wire
+from corral._launch.ending import Child, is_readable
 from corral._launch.spawn import send_request, start_interpreter
 
 TYPE_CHECKING = False
@@ -177,7 +176,7 @@ class ZygoteChild(Child):
 
     def _collect(self) -> int:
         code = self._zygote.exit_code(self._serial)
-        return UNKNOWN_EXIT if code is None else code
+        return self._last_resort() if code is None else code
 
     def __del__(self) -> None:
         """Give the sentinel back, and the exit code that nobody has asked for."""
@@ -266,5 +265,4 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-# Registered before anybody's own clean-up, so it runs after it: who joins or ends children still can.
-atexit.register(stop)
+exits.at_exit(stop, last=True)

@@ -38,7 +38,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 _executable: str | None = None
 
 
-def set_executable(path: str | bytes | os.PathLike[str] | None) -> None:
+def set_executable(path: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None) -> None:
     """Use another interpreter than `sys.executable` for processes started from now on."""
     global _executable  # noqa: PLW0603  (the stdlib's setting is process-wide too)
     _executable = None if path is None else os.fsdecode(path)

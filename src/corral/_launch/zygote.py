@@ -33,7 +33,7 @@ else:
 
 __all__ = ["main"]
 
-WARM = ("pickle", "corral._codec", "corral._worker", "corral.process")
+WARM = ("pickle", "corral._codec", "corral._worker", "corral.context")
 """What nearly every child needs, imported once for all of them."""
 
 

@@ -1,0 +1,79 @@
+"""Pass descriptors along with a launch: what is encoded for a child names them by index.
+
+Role in the flow: `corral.process` opens a `Passing` around the encoding of a process object; reducers of
+connections, locks and queues add to it; in the child they take what was received.
+Runs in: parent (the launching thread only) and child.
+Invariants:
+    INV-PASS-1: an index means the same descriptor on both sides.
+Failure: what needs a descriptor and is encoded outside a launch finds no `Passing`.
+"""
+
+from __future__ import annotations
+
+from _thread import _local
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["DupFd", "Passing", "current", "receive", "set_current"]
+
+_here = _local()
+_received: list[int] = []
+
+
+class Passing:
+    """The descriptors that go along with one launch."""
+
+    __slots__ = ("fds",)
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def __enter__(self) -> Passing:  # noqa: PYI034  (final in all but name; `typing` costs an import)
+        set_current(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        set_current(None)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Have `fd` passed to the child; return the index under which the child finds it."""
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+    def DupFd(self, fd: int) -> DupFd:  # noqa: N802  (the standard library's name)
+        """Have `fd` passed to the child; return what stands for it in a pickle."""
+        return DupFd(self.duplicate_for_child(fd))
+
+
+class DupFd:
+    """Stands in a pickle for a descriptor that goes along with a launch."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __reduce__(self) -> tuple[type[DupFd], tuple[int]]:
+        return DupFd, (self.index,)
+
+    def detach(self) -> int:
+        """Return the descriptor, in the child; it belongs to the caller."""
+        return _received[self.index]
+
+
+def current() -> Passing | None:
+    """Return what goes along with the launch that this thread is encoding for; None outside of one."""
+    found: Passing | None = getattr(_here, "passing", None)
+    return found
+
+
+def set_current(passing: Passing | None) -> None:
+    """Begin or end encoding for a launch, in this thread."""
+    _here.passing = passing
+
+
+def receive(fds: Sequence[int]) -> None:
+    """Keep the descriptors that came with this process's launch."""
+    _received[:] = fds
