@@ -222,6 +222,15 @@ def test_a_child_adopts_what_its_parent_sent_and_the_parent_does_not_free_it(hea
     assert used(heap) == 0
 
 
+def test_the_blocks_of_the_living_are_not_recovered(heap: Heap) -> None:
+    block = heap.alloc(3)
+    with pytest.raises(ValueError, match="is alive"):
+        heap.recover(identity())
+    assert heap.recover(0) == 0
+    assert used(heap) == 1
+    block.release()
+
+
 @pytest.mark.slow
 def test_processes_killed_at_any_instruction_leave_a_heap_that_recovers_whole(heap: Heap) -> None:
     numbers = random.Random(20)

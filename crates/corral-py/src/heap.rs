@@ -31,9 +31,10 @@ pub(crate) fn heap_error(error: HeapError) -> PyErr {
     match error {
         HeapError::Full { .. } => PyMemoryError::new_err(error.to_string()),
         HeapError::System(source) => source.into(),
-        HeapError::Damaged(_) | HeapError::NotOwned { .. } | HeapError::NotAHeap(_) => {
-            PyValueError::new_err(error.to_string())
-        }
+        HeapError::Damaged(_)
+        | HeapError::NotOwned { .. }
+        | HeapError::OwnerAlive { .. }
+        | HeapError::NotAHeap(_) => PyValueError::new_err(error.to_string()),
     }
 }
 
@@ -78,11 +79,9 @@ impl Heap {
     }
 
     #[pyo3(signature = (r#ref, owner))]
-    fn adopt(&self, py: Python<'_>, r#ref: u64, owner: u64) -> PyResult<Block> {
-        let core = &self.core;
-        let (_, size) = core.slice(r#ref).map_err(heap_error)?;
-        let block = released_for(py, size, || core.adopt(r#ref, owner)).map_err(heap_error)?;
-        Ok(Block::new(Arc::clone(core), block))
+    fn adopt(&self, r#ref: u64, owner: u64) -> PyResult<Block> {
+        let block = self.core.adopt(r#ref, owner).map_err(heap_error)?;
+        Ok(Block::new(Arc::clone(&self.core), block))
     }
 
     fn recover(&self, py: Python<'_>, owner: u64) -> PyResult<u64> {

@@ -20,6 +20,11 @@ pub enum HeapError {
         /// Who owns it (0: nobody).
         owner: u64,
     },
+    /// The caller: the process whose blocks were to be recovered is alive, and may be using them.
+    OwnerAlive {
+        /// Its identity.
+        owner: u64,
+    },
     /// The caller: the descriptor isn't that of a heap of this version.
     NotAHeap(&'static str),
     /// The world: a system call failed.
@@ -35,6 +40,7 @@ impl fmt::Display for HeapError {
             Self::Damaged(what) => write!(out, "damaged shared memory: {what}"),
             Self::NotOwned { owner: 0 } => write!(out, "the block is free, nobody owns it"),
             Self::NotOwned { owner } => write!(out, "the block is owned by {owner:#x}, not as expected"),
+            Self::OwnerAlive { owner } => write!(out, "the process {owner:#x} is alive: its blocks stay"),
             Self::NotAHeap(what) => write!(out, "the descriptor is not a corral heap: {what}"),
             Self::System(error) => write!(out, "shared heap: {error}"),
         }

@@ -139,6 +139,8 @@ impl Heap {
     }
 
     fn over(mapping: Mapping, file: OwnedFd, known_length: u64) -> Self {
+        // Computed now, by one thread, so that no fork falls into its first computation.
+        let _ = identity::current();
         Self {
             mapping,
             file,
@@ -221,8 +223,6 @@ impl Heap {
             .compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed)
             .map_err(|owner| HeapError::NotOwned { owner })?;
         step!("adopt.claimed");
-        // The pages exist, this only maps them: what fails here is done by faults.
-        drop(self.warm(reference - 1, len, false));
         Ok(BlockRef { reference, ptr, len })
     }
 

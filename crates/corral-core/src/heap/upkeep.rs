@@ -37,10 +37,13 @@ impl Heap {
     ///
     /// # Errors
     ///
-    /// [`HeapError::Damaged`] when the table can't be read.
+    /// [`HeapError::OwnerAlive`] when it isn't dead, [`HeapError::Damaged`] when the table can't be read.
     pub fn recover(&self, owner: u64) -> Result<u64, HeapError> {
         if owner == 0 {
             return Ok(0);
+        }
+        if identity::is_alive(owner) {
+            return Err(HeapError::OwnerAlive { owner });
         }
         let mut freed = 0;
         for number in 0..self.length()? {

@@ -2,14 +2,17 @@
 //!
 //! # Role in the flow
 //!
-//! Between the claim of a block and its use, in the allocator and in the receiver. A page that is touched first costs about as much as
-//! copying four of them, and where memory is exhausted the touch is a SIGBUS; asked for by a call, it is an error.
+//! Between the claim of a block and its use. A page that is touched first costs as much as copying seven of them (100 MB: 70 ms to make
+//! and fill, 10 ms to fill again), and where memory is exhausted the touch is a SIGBUS; asked for by a call, it is an error. A receiver needs
+//! none of it: the pages exist, and reading maps sixteen of them at a time.
 //!
 //! # Failure
 //!
 //! [`HeapError::Full`] when a large fresh block exceeds what the machine (or the control group) says is left, or when the kernel
 //! couldn't get the pages. Not covered: blocks below [`POPULATE_BYTES`], whose first touch can still be SIGBUS, and the kernel's choice to
 //! kill somebody for memory instead of refusing.
+
+use std::time::Duration;
 
 use super::layout::UNIT_BYTES;
 use super::{Heap, HeapError};
@@ -38,21 +41,26 @@ impl MappedBlocks {
         Self { process: AtomicU64::new(0), slots }
     }
 
-    /// Is the block known to be mapped up to `length`? A forked child begins without any: page tables of shared memory aren't inherited.
+    /// Is the block known to be mapped up to `length`?
     fn covers(&self, number: u64, length: usize) -> bool {
         // Relaxed, here and below: a wrong answer costs page faults, nothing else.
-        let me = identity::current();
-        if self.process.swap(me, Ordering::Relaxed) != me {
-            self.slots.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
-            return false;
-        }
+        self.forget_before_fork();
         let known = self.slot(number).map_or(0, |slot| slot.load(Ordering::Relaxed));
         known >> UNITS_BITS == number && known & ((1 << UNITS_BITS) - 1) >= units(length)
     }
 
     fn remember(&self, number: u64, length: usize) {
+        self.forget_before_fork();
         if let Some(slot) = self.slot(number) {
             slot.store(number << UNITS_BITS | units(length), Ordering::Relaxed);
+        }
+    }
+
+    /// A forked child begins anew: page tables of shared memory aren't inherited.
+    fn forget_before_fork(&self) {
+        let me = identity::current();
+        if self.process.load(Ordering::Relaxed) != me && self.process.swap(me, Ordering::Relaxed) != me {
+            self.slots.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
         }
     }
 
@@ -75,16 +83,16 @@ impl Heap {
             self.admit(length)?;
         }
         let (offset, _) = self.place_of(number)?;
-        match self.mapping.populate(offset, length) {
-            Err(error) if is_exhausted(&error) => {
-                Err(HeapError::Full { wanted: length as u64, limit: "the machine's memory is exhausted" })
-            }
-            // Done, or an old kernel that can't: then it is done by faults.
-            _ => {
-                self.mapped.remember(number, length);
-                Ok(())
-            }
+        let exhausted = || self.mapping.populate(offset, length).is_err_and(|error| is_exhausted(&error));
+        // What is idle goes first. An old kernel that can't populate leaves it to page faults.
+        if exhausted() && (self.trim(Duration::ZERO)? == 0 || exhausted()) {
+            return Err(HeapError::Full {
+                wanted: length as u64,
+                limit: "the machine's memory is exhausted",
+            });
         }
+        self.mapped.remember(number, length);
+        Ok(())
     }
 
     /// Refuses a large fresh block that can't fit in memory, before the kernel would kill somebody for it.
@@ -93,7 +101,7 @@ impl Heap {
         if fits() {
             return Ok(());
         }
-        self.trim(std::time::Duration::ZERO)?;
+        self.trim(Duration::ZERO)?;
         if fits() {
             return Ok(());
         }
