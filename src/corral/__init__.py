@@ -9,6 +9,17 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.context import Process as Process
+    from corral.context import cpu_count as cpu_count
+    from corral.context import freeze_support as freeze_support
+    from corral.context import get_all_start_methods as get_all_start_methods
+    from corral.context import get_context as get_context
+    from corral.context import get_logger as get_logger
+    from corral.context import get_start_method as get_start_method
+    from corral.context import log_to_stderr as log_to_stderr
+    from corral.context import set_executable as set_executable
+    from corral.context import set_forkserver_preload as set_forkserver_preload
+    from corral.context import set_start_method as set_start_method
     from corral.errors import ChannelBroken as ChannelBroken
     from corral.errors import ChannelClosed as ChannelClosed
     from corral.errors import ChannelDamaged as ChannelDamaged
@@ -35,6 +46,9 @@ if TYPE_CHECKING:
     from corral.futures import as_completed as as_completed
     from corral.futures import wait as wait
     from corral.pool import Pool as Pool
+    from corral.process import active_children as active_children
+    from corral.process import current_process as current_process
+    from corral.process import parent_process as parent_process
 
 __version__ = "0.1.0"
 
@@ -57,13 +71,27 @@ __all__ = [
     "PoolBroken",
     "PoolClosed",
     "PoolError",
+    "Process",
     "ProcessPoolExecutor",
     "RemoteTraceback",
     "SyncError",
     "TaskError",
     "TaskTimeout",
     "WorkerLost",
+    "active_children",
     "as_completed",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "log_to_stderr",
+    "parent_process",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
     "wait",
 ]
 
@@ -95,6 +123,20 @@ _ROOMS = {
     "ProcessPoolExecutor": "corral.futures",
     "as_completed": "corral.futures",
     "wait": "corral.futures",
+    "Process": "corral.context",
+    "cpu_count": "corral.context",
+    "freeze_support": "corral.context",
+    "get_all_start_methods": "corral.context",
+    "get_context": "corral.context",
+    "get_logger": "corral.context",
+    "get_start_method": "corral.context",
+    "log_to_stderr": "corral.context",
+    "set_executable": "corral.context",
+    "set_forkserver_preload": "corral.context",
+    "set_start_method": "corral.context",
+    "active_children": "corral.process",
+    "current_process": "corral.process",
+    "parent_process": "corral.process",
     "Pool": "corral.pool",
 }
 
