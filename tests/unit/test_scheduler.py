@@ -95,3 +95,40 @@ def test_a_smaller_depth_asked_for_is_kept() -> None:
         sent += 1
     assert sent == 2
     assert scheduler.pick() == 0
+
+
+def quick(seats: int) -> Scheduler:
+    """A crew whose tasks have turned out to last a microsecond."""
+    scheduler = crew(seats)
+    for _ in range(60):
+        scheduler.sent(0)
+        scheduler.settled(0, 1, 1000)
+    return scheduler
+
+
+def test_very_short_tasks_keep_to_one_seat_while_its_queue_is_short() -> None:
+    assert set(fill(quick(4), 50)) == {0}
+
+
+def test_a_long_queue_of_short_tasks_wakes_others() -> None:
+    assert len(set(fill(quick(4), 600))) == 4
+
+
+def test_little_waiting_work_is_moved_only_if_its_seat_is_stuck() -> None:
+    scheduler = quick(2)
+    for _ in range(3):
+        scheduler.sent(0)
+    assert scheduler.steal() is None
+    assert scheduler.unsure
+    assert scheduler.steal(again=True) == (0, 1, 1)
+    assert not scheduler.unsure
+
+
+def test_little_waiting_work_stays_while_its_seat_gets_on() -> None:
+    scheduler = quick(2)
+    for _ in range(4):
+        scheduler.sent(0)
+    assert scheduler.steal() is None
+    scheduler.settled(0, 1, 1000)
+    assert scheduler.steal(again=True) is None
+    assert scheduler.unsure

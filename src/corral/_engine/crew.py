@@ -193,12 +193,14 @@ class Crew:
             return False
         return seat.link.taken(task.position, task.id)
 
-    def steal(self) -> None:
-        """Give an idle worker what waits behind another's long task."""
-        move = self._scheduler.steal()
-        if move is None:
-            return
-        victim, thief, count = move
+    def steal(self, *, again: bool = False) -> bool:
+        """Give an idle worker what waits behind another's long task; return whether to look again soon."""
+        move = self._scheduler.steal(again=again)
+        if move is not None:
+            self._move(*move)
+        return self._scheduler.unsure
+
+    def _move(self, victim: int, thief: int, count: int) -> None:
         seat = self._seat_at[victim]
         if seat is None:
             return
@@ -301,6 +303,7 @@ class Crew:
         for task in list(self.ledger.flying[seat.index].values()):
             (again if self._revoke(seat, task) else killed).append(task)
         self.ledger.flying[seat.index].clear()
+        seat.link.settle()
         for task in killed:
             arrivals.call(task.sink.failed, task, worker_lost(task, seat.child, exitcode))
         self.ledger.again(again)

@@ -23,12 +23,12 @@ import os
 import threading
 import weakref
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from corral._engine.crew import Arrivals, Crew
 from corral._engine.gate import Gate
-from corral._engine.obituary import pool_broken
+from corral.errors import PoolClosed
 
 if TYPE_CHECKING:
     from corral._engine.ledger import Task
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from corral._engine.stream import Stream
 
 _TERMINATE_GRACE_S = 0.5
+_STUCK_S = 0.002
+_LOOK_EVERY = 31  # a mask: every 32nd submission looks for outcomes
 _KILL_GRACE_S = 10.0
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -67,6 +69,7 @@ class Engine:
         self._foreground = threading.Lock()
         self._feeding = threading.Lock()
         self._feed_again = False
+        self._look_later = False
         self._asleep = 0
         self._sources: deque[Source] = deque()
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
@@ -99,9 +102,12 @@ class Engine:
             crew = self._crew
             if crew.broken is not None:
                 raise crew.broken
-            task.id = self._next_id
-            self._next_id += 1
+            task.id = task_id = self._next_id
+            self._next_id = task_id + 1
             crew.post(task)
+        if not task_id & _LOOK_EVERY:
+            # Who submits much also takes in: cheaper than waking the background, which would want the GIL.
+            self.poll()
 
     def submit_or_fail(self, task: Task) -> None:
         """As `submit`; an error becomes the task's outcome."""
@@ -216,9 +222,20 @@ class Engine:
             if tokens:
                 self._step(tokens)
                 self._announce()
+            if self._look_later:
+                self._look_for_stuck()
             if self._abandoned:
                 self._abandoned = False
                 self.end()
+
+    def _look_for_stuck(self) -> None:
+        """See whether short tasks wait behind a long one while a worker is idle."""
+        sleep(_STUCK_S)
+        with self._lock:
+            crew = self._crew
+            self._look_later = not crew.ledger.waiting and not self._sources and crew.steal(again=True)
+        if self._look_later:
+            self._waitset.kick()
 
     def _announce(self) -> None:
         if self._foreground.locked():
@@ -236,8 +253,9 @@ class Engine:
                 self._abandon_sources(crew.broken, arrivals)
             if crew.ledger.waiting:
                 crew.refill()
-            elif not self._sources:
-                crew.steal()
+            elif not self._sources and crew.steal() and not self._look_later:
+                self._look_later = True
+                self._waitset.kick()
             self._dismiss_if_drained()
         arrivals.deliver()
         if self._sources:
@@ -354,7 +372,7 @@ class Engine:
             self.close()
             self.join()
         else:
-            self.terminate(pool_broken("the pool ended with its program", None))
+            self.terminate(PoolClosed("the pool ended with its program"))
 
     def workers_now(self) -> list[Child]:
         """The worker processes of this moment."""

@@ -32,8 +32,10 @@ def describe_task(task: Task) -> str:
 
 def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException:
     """The error of a task whose worker died while it had it."""
-    from corral.errors import WorkerLost
-
+    try:
+        from corral.errors import WorkerLost
+    except RuntimeError:
+        return pool_broken(f"worker {child.pid} died with {describe_task(task)}", None)
     details = ""
     if exitcode == -9:  # noqa: PLR2004 - SIGKILL
         details = "SIGKILL is what the kernel sends when memory runs out, or what somebody sent on purpose"
@@ -42,8 +44,15 @@ def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException
 
 def pool_broken(message: str, cause: BaseException | None) -> BaseException:
     """The error of every task of a pool that gave up."""
-    from corral.errors import PoolBroken
+    from corral.errors import PoolClosed
 
-    error = PoolBroken(message if cause is None else f"{message}: {type(cause).__name__}: {cause}")
+    text = message if cause is None else f"{message}: {type(cause).__name__}: {cause}"
+    try:
+        from corral.errors import PoolBroken
+    except RuntimeError:
+        # concurrent.futures.process cannot be imported any more once the interpreter is shutting down.
+        error: BaseException = PoolClosed(text)
+    else:
+        error = PoolBroken(text)
     error.__cause__ = cause
     return error

@@ -2,10 +2,12 @@
 
 Runs in: the parent, under the engine's lock. Pure: it knows seats and counts, no processes, no clock.
 
-An idle seat comes first, the lowest number of them, so that with little work the same few workers stay
-warm. When none is idle, tasks are sent ahead, up to a depth that follows the measured duration: short
-tasks many at a time, long ones one running and one waiting. When a seat runs dry while others hold
-tasks that were sent ahead, `steal` names the seat to take from.
+Very short tasks go to a seat that is at work already, while its queue is short: to wake a worker for a
+microsecond of work costs more than the work. Else an idle seat comes first, the lowest number of them,
+so that with little work the same few workers stay warm. When none is idle, tasks are sent ahead, up to a
+depth that follows the measured duration: short tasks many at a time, long ones one running and one
+waiting. When a seat runs dry while others hold tasks that were sent ahead, `steal` names the seat to
+take from: at once if much waits there, after a second look if little does.
 
 Invariants:
     INV-SCHED-1: `_load[seat]` is the number of tasks sent to the seat and not yet settled or revoked.
@@ -20,12 +22,27 @@ from typing import Final
 MIN_DEPTH: Final = 2  # one running, one waiting: hides the way there and back
 MAX_DEPTH: Final = 512
 AHEAD_NS: Final = 1_000_000  # send ahead about a millisecond of work
+STEAL_NS: Final = 50_000  # less work than this is moved only if its seat is stuck
+QUICK_NS: Final = 10_000  # a task is very short if it lasts less than this ...
+QUEUE_NS: Final = 120_000  # ... and so much of them is a short queue (to wake a worker takes 20 to 46 us)
 
 
 class Scheduler:
     """Loads of the seats and the choice between them. Not thread-safe."""
 
-    __slots__ = ("_depth", "_idle", "_load", "_next", "_open", "_saturated", "_task_ns")
+    __slots__ = (
+        "_depth",
+        "_idle",
+        "_load",
+        "_next",
+        "_open",
+        "_quick",
+        "_saturated",
+        "_settled",
+        "_suspect",
+        "_task_ns",
+        "unsure",
+    )
 
     def __init__(self, seats: int) -> None:
         """Begin with `seats` closed seats."""
@@ -36,6 +53,10 @@ class Scheduler:
         self._saturated = False
         self._task_ns = float(AHEAD_NS)
         self._depth = MIN_DEPTH
+        self._quick = 0  # how many tasks are a short queue; 0 while tasks are not very short
+        self._settled = [0] * seats
+        self._suspect = (-1, 0)
+        self.unsure = False  # whether `steal` wants to look again
 
     def open(self, seat: int) -> None:
         """A fresh worker sits here now, with nothing in flight."""
@@ -56,6 +77,8 @@ class Scheduler:
 
         `depth` lowers the bound on tasks per seat (for chunks, whose size already follows their duration).
         """
+        if depth is None and 0 < self._load[self._next] < self._quick and self._open[self._next]:
+            return self._next
         if self._idle:
             return self._idle[0]
         if self._saturated:
@@ -77,7 +100,10 @@ class Scheduler:
         if self._load[seat] == 0:
             self._leave_idle(seat)
         self._load[seat] += 1
-        self._next = seat + 1 if seat + 1 < len(self._load) else 0
+        if self._quick > 1:
+            self._next = seat
+        else:
+            self._next = seat + 1 if seat + 1 < len(self._load) else 0
 
     def full(self) -> None:
         """A ring has no room although the load is below the depth: wait until something settles."""
@@ -87,6 +113,10 @@ class Scheduler:
         """`count` tasks of `seat` settled, the last of which took `elapsed_ns`."""
         self._task_ns += (elapsed_ns - self._task_ns) * 0.25
         self._depth = max(MIN_DEPTH, min(MAX_DEPTH, int(AHEAD_NS / (self._task_ns + 1.0))))
+        self._quick = (
+            min(self._depth, int(QUEUE_NS / (self._task_ns + 1.0))) if self._task_ns < QUICK_NS else 0
+        )
+        self._settled[seat] += count
         self.returned(seat, count)
 
     def returned(self, seat: int, count: int) -> None:
@@ -98,17 +128,28 @@ class Scheduler:
         if self._load[seat] == 0 and self._open[seat]:
             heappush(self._idle, seat)
 
-    def steal(self) -> tuple[int, int, int] | None:
-        """Return ``(victim, thief, count)`` if moving `count` waiting tasks would end the work sooner."""
+    def steal(self, *, again: bool = False) -> tuple[int, int, int] | None:
+        """Return ``(victim, thief, count)`` if moving `count` waiting tasks would end the work sooner.
+
+        If little work waits it will soon be done where it is, unless a long task blocks its way: then
+        `unsure` is set, and a later call with `again` decides by whether anything has settled there since.
+        """
+        self.unsure = False
         if not self._idle:
             return None
-        thief = self._idle[0]
         load = self._load
         victim = max(range(len(load)), key=load.__getitem__)
         waiting = load[victim] - 1
         if waiting < 1:
             return None
-        return victim, thief, (waiting + 1) // 2
+        if waiting * self._task_ns < STEAL_NS:
+            suspect = (victim, self._settled[victim])
+            stuck = again and suspect == self._suspect
+            self._suspect = suspect
+            if not stuck:
+                self.unsure = True
+                return None
+        return victim, self._idle[0], (waiting + 1) // 2
 
     def has_idle(self) -> bool:
         """Whether a worker has nothing to do."""
