@@ -34,7 +34,7 @@ MAX_CALLABLES = 256  # callables of single calls that are kept, in case the same
 _active: list[ValuePickler] = []  # the definitions being pickled just now, outermost first; under the lock
 # The latest binding of each name of __main__, and how often it changed.
 _bound: dict[str, tuple[Key, int]] = {}
-_bindings: dict[frozenset[tuple[str, Key, int]], Definition] = {}
+_bindings: dict[tuple[Key | None, frozenset[tuple[str, Key, int]]], Definition] = {}
 
 
 class Needs:
@@ -70,7 +70,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.values: dict[tuple[int, str], Definition] = {}
-        self.needs: dict[tuple[Key, ...], Needs] = {}
+        self.needs: dict[tuple[tuple[Key, ...], Key | None], Needs] = {}
         self.callables: dict[int, tuple[object, Any, Needs, Group]] = {}
         self.contents: dict[tuple[bytes, tuple[Key, ...]], Definition] = {}
 
@@ -101,9 +101,9 @@ def define(fn: Callable[..., object], snapshot: Snapshot | None = None) -> Group
 def _define_named(fn: Callable[..., object], snapshot: Snapshot) -> Group:
     """The group of a callable that has a key, or a name in `__main__`."""
     key = export(fn)
-    definition = registry.definitions[key]
-    needs = _needs_of((key,), None, snapshot)
-    group = _group(definition, needs, transient=False)
+    needs = _needs_of((key,), None, snapshot, root_key=key)
+    *groups, last = needs.groups
+    group = Group(last.number, last.blob, tuple(groups))
     if not needs.volatile:
         snapshot.keep(fn, needs, group)
     return group
@@ -122,15 +122,11 @@ def _define_by_content(fn: Callable[..., object], snapshot: Snapshot) -> Group:
     needs = _needs_of(content[1], definition, snapshot)
     needs.cells += pickler.cells
     by_name = _names.is_importable(fn, getattr(fn, "__qualname__", ""))
-    group = _group(definition, needs, transient=not by_name)
+    groups = tuple(group for group in needs.groups if group is not definition.group)
+    group = Group(definition.number, definition.group.blob, groups, transient=not by_name)
     if not needs.volatile and _is_constant(fn, pickler):
         snapshot.keep(fn, needs, group)
     return group
-
-
-def _group(definition: Definition, needs: Needs, *, transient: bool) -> Group:
-    groups = tuple(group for group in needs.groups if group is not definition.group)
-    return Group(definition.number, definition.group.blob, groups, transient=transient)
 
 
 def _is_constant(fn: object, pickler: ValuePickler) -> bool:
@@ -244,25 +240,23 @@ def _definition(
 def _pickled(
     run: Callable[[ValuePickler], bytes], inline: tuple[object, ...] = (), **options: Any
 ) -> ValuePickler:
-    """Pickle; give up step by step: as it is, with cloudpickle's help, without annotations."""
-    failure: Exception | None = None
-    for measures in ({}, {"borrowed": True}, {"borrowed": True, "annotations": False}):
-        pickler = ValuePickler(export, inline, **measures, **options)
-        if inline:
-            _active.append(pickler)
-        try:
-            pickler.result = run(pickler)
-        except (EntangledError, RestartError, RecursionError):
+    """Pickle; annotations that cannot be sent are not worth failing for."""
+    pickler = ValuePickler(export, inline, **options)
+    if inline:
+        _active.append(pickler)
+    try:
+        pickler.result = run(pickler)
+    except (EntangledError, RestartError, RecursionError):
+        raise
+    except Exception:
+        if not pickler.annotated:
             raise
-        except Exception as exc:
-            failure = failure or exc
-        else:
-            return pickler
-        finally:
-            if inline:
-                _active.pop()
-    assert failure is not None
-    raise failure
+    else:
+        return pickler
+    finally:
+        if inline:
+            _active.pop()
+    return _pickled(run, inline, annotations=False, **options)
 
 
 # --- payloads --------------------------------------------------------------------------------------
@@ -321,18 +315,20 @@ def needs_of(pickler: ValuePickler, snapshot: Snapshot) -> Needs:
         return needs
 
 
-def _needs_of(direct: tuple[Key, ...], root: Definition | None, snapshot: Snapshot) -> Needs:
-    cacheable = root is None
-    if cacheable:
-        cached = snapshot.needs.get(direct)
+def _needs_of(
+    direct: tuple[Key, ...], root: Definition | None, snapshot: Snapshot, root_key: Key | None = None
+) -> Needs:
+    """What a payload needs, or what the definition `root_key` does, whose group then comes last."""
+    if root is None:
+        cached = snapshot.needs.get((direct, root_key))
         if cached is not None and cached.hold():
             return cached
     needs = Needs()
-    _Walk(needs, snapshot).run(direct, root)
-    if cacheable:
+    _Walk(needs, snapshot).run(direct, root, root_key)
+    if root is None:
         if len(snapshot.needs) >= 16 * MAX_CALLABLES:
             snapshot.needs.clear()
-        snapshot.needs[direct] = needs
+        snapshot.needs[direct, root_key] = needs
     return needs
 
 
@@ -350,7 +346,7 @@ class _Walk:
         self.main = _install.main_space()
         self.space = self.main
 
-    def run(self, direct: tuple[Key, ...], root: Definition | None) -> None:
+    def run(self, direct: tuple[Key, ...], root: Definition | None, root_key: Key | None) -> None:
         for key in direct:
             self.visit(registry.definitions[key])
         if root is not None:
@@ -361,8 +357,8 @@ class _Walk:
             if self.values:
                 self.send_values()
         order = list(self.needs.definitions)
-        if self.bound:
-            order.append(_binding(self.bound))
+        if self.bound or root_key is not None:
+            order.append(_binding(self.bound, root_key))
         self.needs.groups = tuple(d.group for d in order)
 
     def visit(self, definition: Definition) -> None:
@@ -420,16 +416,16 @@ def _is_function(definition: Definition) -> bool:
     return bool(definition.keys) and type(registry.resolve(definition.keys[0])) is FunctionType
 
 
-def _binding(bound: dict[str, Key]) -> Definition:
+def _binding(bound: dict[str, Key], root_key: Key | None) -> Definition:
     """The definition that binds these names; a new one once any of them has meant something else."""
     for name, key in bound.items():
         latest = _bound.get(name)
         if latest is None or latest[0] != key:
             _bound[name] = (key, latest[1] + 1 if latest else 0)
-    content = frozenset((name, *_bound[name]) for name in bound)
+    content = (root_key, frozenset((name, *_bound[name]) for name in bound))
     definition = _bindings.get(content)
     if definition is None:
-        definition = _definition(BIND, None, (), (), dumps(bound, 5), tuple(bound.values()))
+        definition = _definition(BIND, None, (), (), dumps((bound, root_key), 5), tuple(bound.values()))
         _bindings[content] = definition
     return definition
 

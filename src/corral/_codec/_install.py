@@ -45,7 +45,7 @@ def load(blob: bytes, *, upstream: bool) -> object:
     if kind == VALUES:
         _load_values(*loads(body), upstream=upstream)
     elif kind == BIND:
-        _bind(loads(body), replace=upstream)
+        return _bind(*loads(body), replace=upstream)
     elif kind == CALLABLE:
         return loads(body)
     return None
@@ -105,12 +105,13 @@ def _load_values(modules: dict[str, str], values: bytes, absent: dict[str, str],
         registry.absent.setdefault(name, reason)
 
 
-def _bind(bindings: dict[str, Key], *, replace: bool) -> None:
+def _bind(bindings: dict[str, Key], root: Key | None, *, replace: bool) -> object:
     space = main_space()
     for name, key in bindings.items():
         obj = registry.resolve(key)
         if obj is not MISSING and (replace or name not in space):
             space[name] = obj
+    return None if root is None else ref(*root)
 
 
 def _try_import(name: str) -> str:

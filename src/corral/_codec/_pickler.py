@@ -12,12 +12,14 @@ from __future__ import annotations
 import io
 import sys
 from _pickle import PickleBuffer, Pickler, PicklingError
+from collections import OrderedDict
 from marshal import dumps as dump_code
 from types import (
     BuiltinFunctionType,
     CellType,
     CodeType,
     FunctionType,
+    GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
     ModuleType,
@@ -75,18 +77,17 @@ class ValuePickler(Pickler):
         *,
         out_of_band: bool = False,
         annotations: bool = True,
-        borrowed: bool = False,
     ) -> None:
         self._file = io.BytesIO()
-        super().__init__(self._file, 5, buffer_callback=self._take_buffer if out_of_band else None)
-        self.dispatch_table = _dispatch_table(borrowed=borrowed)
+        self.buffers: list[PickleBuffer] = []
+        super().__init__(self._file, 5, buffer_callback=_collector(self.buffers) if out_of_band else None)
+        self.dispatch_table = _dispatch_table()
         self._export = export
         self._annotations = annotations
         self._spaces: dict[int, dict[str, Any]] = {}
         self._cells_met: set[int] = set()
         self.inline = {id(obj) for obj in inline}
         self.inline_objects = inline
-        self.buffers: list[PickleBuffer] = []
         self.direct: dict[Key, None] = {}
         self.names: dict[str, None] = {}
         self.space: dict[str, Any] | None = None
@@ -94,18 +95,15 @@ class ValuePickler(Pickler):
         self.volatile = False
         self.loose_state = False
         self.result = b""
+        self.annotated = False
 
     def dumps(self, obj: object) -> bytes:
         """Pickle one object."""
-        self.dump(obj)
+        try:
+            self.dump(obj)
+        finally:
+            self.clear_memo()
         return self._file.getvalue()
-
-    def _take_buffer(self, buffer: PickleBuffer) -> bool:
-        """Keep a large buffer out of the pickle; True leaves it inside."""
-        if buffer.raw().nbytes < MIN_BUFFER_BYTES:
-            return True
-        self.buffers.append(buffer)
-        return False
 
     def reducer_override(self, obj: Any) -> Reduced:
         """Say how an object is written; NotImplemented means as pickle would."""
@@ -117,9 +115,9 @@ class ValuePickler(Pickler):
         reduce = _SPECIAL.get(kind)
         if reduce is not None:
             return reduce(self, obj)
-        module_name = kind.__module__
-        if module_name in _LATE_MODULES:
-            return self._late(obj, kind, module_name)
+        late = _LATE.get(kind.__module__)
+        if late is not None and kind.__name__ in late:
+            return late[kind.__name__](self, obj)
         if self.inline and id(kind) in self.inline and "_member_map_" in kind.__dict__:
             return _classes.reduce_member(obj)
         return NotImplemented
@@ -222,6 +220,7 @@ class ValuePickler(Pickler):
             else:
                 if annotations:
                     state["__annotations__"] = annotations
+                    self.annotated = True
 
     def _space_of(self, fn: FunctionType, names: set[str]) -> str | dict[str, Any]:
         """The globals a function is to have: `__main__`'s, a module's by name, or a dictionary to fill."""
@@ -240,9 +239,6 @@ class ValuePickler(Pickler):
             }
         return self._spaces[id(space)]
 
-    def _type_variable(self, obj: Any) -> Reduced:
-        return _classes.reduce_type_variable(obj)
-
     # --- kinds that pickle does not know, or knows in another way -----------------------------------
 
     def _cell(self, cell: CellType) -> Reduced:
@@ -251,22 +247,35 @@ class ValuePickler(Pickler):
             return build.cell, ()
         return build.cell, (), (cell.cell_contents,), None, None, build.fill_cell
 
-    def _late(self, obj: Any, kind: type, module_name: str) -> Reduced:
-        """Kinds of modules that may not be loaded: told by name, so that they need not be."""
-        name = kind.__name__
-        if module_name == "typing":
-            if name in _TYPE_VARIABLES:
-                return self._definition(obj, obj.__name__, self._type_variable)
-        elif module_name == "functools":
-            if name == "_lru_cache_wrapper":
-                return self._definition(obj, obj.__qualname__, _reduce_lru_cache)
-            if name == "cached_property":  # the one of Python 3.11 has a lock
-                return build.cached_property, (obj.func, obj.attrname)
-        elif module_name == "dataclasses":
-            return _reduce_sentinel(obj)
-        elif name in {"WeakKeyDictionary", "WeakValueDictionary", "WeakSet"}:
-            return kind, (list(obj) if name == "WeakSet" else dict(obj),)
+    def _lru_cache(self, obj: Any) -> Reduced:
+        return self._definition(obj, obj.__qualname__, _reduce_lru_cache)
+
+    def _cached_property(self, obj: Any) -> Reduced:
+        return build.cached_property, (obj.func, obj.attrname)  # the one of Python 3.11 has a lock
+
+    def _type_variable(self, obj: Any) -> Reduced:
+        return self._definition(obj, obj.__name__, _classes.reduce_type_variable)
+
+    def _sentinel(self, obj: Any) -> Reduced:
+        """The constants of `dataclasses`, which are compared by identity."""
+        dataclasses = sys.modules["dataclasses"]
+        for name in (
+            "MISSING",
+            "_FIELD",
+            "_FIELD_CLASSVAR",
+            "_FIELD_INITVAR",
+            "_HAS_DEFAULT_FACTORY",
+            "KW_ONLY",
+        ):
+            if getattr(dataclasses, name) is obj:
+                return getattr, (dataclasses, name)
         return NotImplemented
+
+    def _weak_dictionary(self, obj: Any) -> Reduced:
+        return type(obj), (dict(obj),)
+
+    def _weak_set(self, obj: Any) -> Reduced:
+        return type(obj), (list(obj),)
 
     def _code(self, code: CodeType) -> Reduced:
         return build.code, (dump_code(code),)
@@ -280,7 +289,7 @@ class ValuePickler(Pickler):
         return type(obj), (obj.__func__,)
 
     def _property(self, obj: property) -> Reduced:
-        return property, (obj.fget, obj.fset, obj.fdel, obj.__doc__)
+        return type(obj), (obj.fget, obj.fset, obj.fdel, obj.__doc__)
 
     def _proxy(self, obj: MappingProxyType[Any, Any]) -> Reduced:
         return MappingProxyType, (dict(obj),)
@@ -289,7 +298,8 @@ class ValuePickler(Pickler):
         return getattr, (obj.__objclass__, obj.__name__)
 
     def _view(self, obj: memoryview) -> Reduced:
-        return build.view, (PickleBuffer(obj), obj.format, obj.shape)
+        # A copy: CPython crashes if a memoryview and a PickleBuffer of it die in one garbage collection.
+        return build.view, (PickleBuffer(obj.tobytes()), obj.format, obj.shape)
 
     def _keys(self, obj: Any) -> Reduced:
         return build.keys_of, (dict.fromkeys(obj),)
@@ -316,14 +326,43 @@ _SPECIAL: dict[type, Callable[[ValuePickler, Any], Reduced]] = {
     property: ValuePickler._property,  # noqa: SLF001
     MappingProxyType: ValuePickler._proxy,  # noqa: SLF001
     MemberDescriptorType: ValuePickler._descriptor,  # noqa: SLF001
+    GetSetDescriptorType: ValuePickler._descriptor,  # noqa: SLF001
     memoryview: ValuePickler._view,  # noqa: SLF001
     type({}.keys()): ValuePickler._keys,  # noqa: SLF001
     type({}.values()): ValuePickler._values,  # noqa: SLF001
     type({}.items()): ValuePickler._items,  # noqa: SLF001
+    type(OrderedDict().keys()): ValuePickler._keys,  # noqa: SLF001
+    type(OrderedDict().values()): ValuePickler._values,  # noqa: SLF001
+    type(OrderedDict().items()): ValuePickler._items,  # noqa: SLF001
     io.TextIOWrapper: ValuePickler._text_file,  # noqa: SLF001
 }
-_TYPE_VARIABLES = frozenset({"TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"})
-_LATE_MODULES = frozenset({"typing", "functools", "dataclasses", "weakref", "_weakrefset"})
+# As above, of modules that need not be loaded: by name.
+_LATE: dict[str, dict[str, Callable[[ValuePickler, Any], Reduced]]] = {
+    "abc": {
+        "abstractclassmethod": ValuePickler._wrapper,  # noqa: SLF001
+        "abstractstaticmethod": ValuePickler._wrapper,  # noqa: SLF001
+        "abstractproperty": ValuePickler._property,  # noqa: SLF001
+    },
+    "dataclasses": {
+        "_MISSING_TYPE": ValuePickler._sentinel,  # noqa: SLF001
+        "_FIELD_BASE": ValuePickler._sentinel,  # noqa: SLF001
+        "_HAS_DEFAULT_FACTORY_CLASS": ValuePickler._sentinel,  # noqa: SLF001
+        "_KW_ONLY_TYPE": ValuePickler._sentinel,  # noqa: SLF001
+    },
+    "functools": {
+        "_lru_cache_wrapper": ValuePickler._lru_cache,  # noqa: SLF001
+        "cached_property": ValuePickler._cached_property,  # noqa: SLF001
+    },
+    "typing": dict.fromkeys(
+        ("TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"),
+        ValuePickler._type_variable,  # noqa: SLF001
+    ),
+    "weakref": dict.fromkeys(
+        ("WeakKeyDictionary", "WeakValueDictionary"),
+        ValuePickler._weak_dictionary,  # noqa: SLF001
+    ),
+    "_weakrefset": {"WeakSet": ValuePickler._weak_set},  # noqa: SLF001
+}
 
 
 def _reduce_lru_cache(obj: Any) -> Reduced:
@@ -331,13 +370,16 @@ def _reduce_lru_cache(obj: Any) -> Reduced:
     return build.lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"])
 
 
-def _reduce_sentinel(obj: Any) -> Reduced:
-    """The constants of `dataclasses`, which are compared by identity."""
-    dataclasses = sys.modules["dataclasses"]
-    for name in ("MISSING", "_FIELD", "_FIELD_CLASSVAR", "_FIELD_INITVAR", "_HAS_DEFAULT_FACTORY", "KW_ONLY"):
-        if getattr(dataclasses, name, None) is obj:
-            return getattr, (dataclasses, name)
-    return NotImplemented
+def _collector(buffers: list[PickleBuffer]) -> Callable[[PickleBuffer], bool]:
+    """A callback that keeps large buffers out of the pickle; not a method, which would be a cycle."""
+
+    def take(buffer: PickleBuffer) -> bool:
+        if buffer.raw().nbytes < MIN_BUFFER_BYTES:
+            return True  # stays inside
+        buffers.append(buffer)
+        return False
+
+    return take
 
 
 def _is_empty(cell: CellType) -> bool:
@@ -360,17 +402,11 @@ def is_frozen(value: object) -> bool:
     return isinstance(value, _DEFINED)
 
 
-def _dispatch_table(*, borrowed: bool) -> dict[type, Callable[[Any], Reduced]]:
-    """The reducers that others registered: copyreg's, ForkingPickler's if that is loaded, cloudpickle's."""
+def _dispatch_table() -> dict[type, Callable[[Any], Reduced]]:
+    """The reducers that others registered: copyreg's, and ForkingPickler's if that is loaded."""
     import copyreg
 
     table: dict[type, Callable[[Any], Reduced]] = copyreg.dispatch_table
     reduction = sys.modules.get("multiprocessing.reduction")
     extra = getattr(getattr(reduction, "ForkingPickler", None), "_extra_reducers", None)
-    if borrowed:
-        import cloudpickle
-
-        lent = dict(cloudpickle.CloudPickler.dispatch_table)
-        lent.pop(io.TextIOWrapper, None)  # it would send a file's contents and call that the file
-        return {**lent, **table, **(extra or {})}
     return {**table, **extra} if extra else table

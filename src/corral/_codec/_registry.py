@@ -30,7 +30,7 @@ MISSING = object()
 DEFINE = 0  # functions, classes, type variables: registered under their keys
 CALLABLE = 1  # the callable of one map or submit: registered nowhere, may be forgotten
 VALUES = 2  # data globals of __main__
-BIND = 3  # names of __main__ for definitions
+BIND = 3  # names of __main__ for definitions; the function that is called, if any
 
 lock = RLock()
 objects: dict[Key, object] = {}
