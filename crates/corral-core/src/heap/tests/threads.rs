@@ -34,16 +34,42 @@ fn allocate_and_free(heap: &Heap, me: u64) {
     }
 }
 
-#[test]
-fn no_block_is_given_to_two_owners() {
+/// Many claims of few blocks: whoever finds one free is seldom the only one.
+fn take_turns(heap: &Heap, me: u64) {
+    for turn in 0..30_000 {
+        let block = alloc(heap, me, 8);
+        bytes(&block).copy_from_slice(&me.to_le_bytes());
+        if turn % 50 == 0 {
+            heap.trim_as(me, Duration::ZERO).unwrap();
+        }
+        assert_eq!(*bytes(&block), me.to_le_bytes(), "another owner has written into the block");
+        heap.free_as(me, block.reference).unwrap();
+    }
+}
+
+/// Runs `work` as four owners at once over two mappings; in the end nobody owns anything.
+fn at_once(work: impl Fn(&Heap, u64) + Sync) -> Heap {
     let heap = heap();
     let there = attached(&heap);
     std::thread::scope(|scope| {
         for me in 1..5 {
             let side = if me % 2 == 0 { &heap } else { &there };
-            scope.spawn(move || allocate_and_free(side, me));
+            let work = &work;
+            scope.spawn(move || work(side, me));
         }
     });
     check_invariants(&heap, &[]);
     assert_eq!(heap.stats().unwrap().blocks_used, 0);
+    heap
+}
+
+#[test]
+fn no_block_is_given_to_two_owners() {
+    at_once(allocate_and_free);
+}
+
+#[test]
+fn few_blocks_wanted_by_all_are_given_to_one_at_a_time() {
+    let heap = at_once(take_turns);
+    assert!(heap.length().unwrap() < 100, "free blocks were not found again: {}", heap.length().unwrap());
 }
