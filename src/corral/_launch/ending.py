@@ -105,8 +105,17 @@ class OwnChild(Child):
     __slots__ = ()
 
     def __init__(self, pid: int) -> None:
-        """Watch the child `pid`, which nobody has waited for yet."""
-        super().__init__(pid, identity_of(pid), os.pidfd_open(pid))
+        """Watch the child `pid`, which nobody has waited for yet; without a descriptor for it, end it."""
+        try:
+            sentinel = os.pidfd_open(pid)
+        except OSError:
+            # What cannot be watched must not run; __del__ finds nothing to do.
+            self.sentinel = -1
+            self._exit_code = None
+            os.kill(pid, _signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        super().__init__(pid, identity_of(pid), sentinel)
 
     def _collect(self) -> int:
         try:

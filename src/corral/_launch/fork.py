@@ -25,7 +25,13 @@ def launch_fork(call: Callable[[], None], name: str) -> OwnChild:
     # Both must exist before the fork: the child inherits them.
     parent_fd = tree.self_fd()
     tree.heap()
-    pid = os.fork()
-    if pid == 0:
-        run_forked(call, name, parent_fd)
+    # Room for the child's pidfd: better no child than one that has to be killed for want of it.
+    room = os.dup(parent_fd)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os.close(room)
+            run_forked(call, name, parent_fd)
+    finally:
+        os.close(room)
     return OwnChild(pid)

@@ -132,19 +132,20 @@ def launch_spawn(entry: str, payload: bytes, fds: Sequence[int], name: str) -> O
     """Launch a process in a fresh interpreter."""
     extra = [("parent", tree.self_fd()), ("heap", tree.heap().fileno())]
     ours, theirs = wire.pair()
+    child = None
     try:
         child = OwnChild(start_interpreter("child", theirs))
-    finally:
-        theirs.close()
-    changes = surroundings.capture()
-    # An exec hands these on by itself.
-    del changes["cwd"], changes["env"]
-    try:
+        changes = surroundings.capture()
+        # An exec hands these on by itself.
+        del changes["cwd"], changes["env"]
         send_request(ours, (entry, payload, fds, name), changes, extra)
     except BaseException:
-        child.kill()
+        if child is not None:
+            child.kill()
+            child.wait()
         raise
     finally:
+        theirs.close()
         ours.close()
     return child
 

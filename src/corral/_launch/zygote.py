@@ -7,8 +7,9 @@ Invariants:
     INV-ZYG-1: a child's pidfd is opened before the child can be reaped.
     INV-ZYG-2: every child made is reported once, every end of a child is reported once.
     INV-ZYG-3: nothing here waits for the parent to read.
-Failure: the parent's end (socket closed or pidfd readable) ends the zygote; children that wait for a
-request see their own socket closed, the others follow the parent's pidfd.
+Failure: the parent's death (its pidfd) ends the zygote; when the parent closes the order socket, the zygote
+ends after its children. Those that wait for a request see their own socket closed, the others follow the
+parent's pidfd.
 """
 
 from __future__ import annotations
@@ -124,22 +125,24 @@ class _Zygote:
         self.reports = _Outbox(reports, self.epoll)
 
     def serve(self) -> None:
-        """Carry out orders and report ends until the parent is gone."""
+        """Carry out orders until the parent takes leave; then wait for the children, if it still lives."""
         orders, reports = self.orders.sock.fileno(), self.reports.sock.fileno()
-        while True:
+        taking_orders = True
+        while taking_orders or self.running:
             for fd, event in self.epoll.poll():
                 if fd == self.parent_fd:
                     return
                 if fd == orders:
                     self.orders.flush()
                     if not self.take_order():
-                        return
-                elif fd == reports:
-                    if event & (select.EPOLLHUP | select.EPOLLERR):
-                        return
-                    self.reports.flush()
-                else:
+                        taking_orders = False
+                        self.epoll.unregister(orders)
+                elif fd != reports:
                     self.reap(fd)
+                elif event & (select.EPOLLHUP | select.EPOLLERR):
+                    return
+                else:
+                    self.reports.flush()
 
     def take_order(self) -> bool:
         """Carry out one order, if there is one; False when the parent has closed the socket."""
