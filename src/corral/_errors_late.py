@@ -6,14 +6,14 @@ imports it. To the user all of them live in `corral.errors`.
 
 from __future__ import annotations
 
-import multiprocessing.context
 import queue
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import TimeoutError as MultiprocessingTimeoutError
 
 from corral.errors import ChannelError, PoolError, TaskError, describe_exit
 
 
-class TaskTimeout(TaskError, multiprocessing.context.TimeoutError, TimeoutError):
+class TaskTimeout(TaskError, MultiprocessingTimeoutError, TimeoutError):
     """A result was not ready in time; the task goes on."""
 
     __module__ = "corral.errors"

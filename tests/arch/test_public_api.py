@@ -36,7 +36,7 @@ def describe() -> str:
 
 def entries(path: str, value: object) -> list[str]:
     if inspect.isclass(value):
-        if not value.__module__.startswith("corral"):
+        if f"{value.__module__}.{value.__qualname__}" != path:
             return [f"{path} = {value.__module__}.{value.__qualname__}"]
         bases = ", ".join(base.__qualname__ for base in value.__bases__)
         members = [

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import tasks
+from tests.conformance import tasks
 
 import corral
 from corral.futures import ProcessPoolExecutor

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import tasks
+from tests.conformance import tasks
 
 import corral
 from corral.pool import Pool
