@@ -13,7 +13,7 @@ from collections import namedtuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NamedTuple
+    from typing import Any, NamedTuple
 
     from corral._codec._groups import Snapshot
     from corral._codec._registry import Group
@@ -27,27 +27,38 @@ if TYPE_CHECKING:
 else:
     Encoded = namedtuple("Encoded", "payload buffers needs")  # noqa: PYI024 - `typing` is slow to import
 
-_SMALL = frozenset({int, float, bool, type(None)})
-_MAX_ITEMS = 16
-_MAX_PLAIN_BYTES = 16 * 1024
+_SCALARS = frozenset({int, float, bool, type(None), str})
+_MAX_ITEMS = 32
+_MAX_BYTES = 16 * 1024
+_encoded = tuple.__new__
 
 
-def is_plain(obj: object, depth: int = 3) -> bool:
-    """Whether an object is small and consists of nothing but built-in data; False when in doubt."""
+def is_plain(obj: object) -> bool:
+    """Whether an object is small and nothing but built-in data, to a depth of two; False when in doubt."""
     kind = type(obj)
-    if kind in _SMALL:
+    if kind in _SCALARS:
         return True
-    if kind is str or kind is bytes:
-        return len(obj) < _MAX_PLAIN_BYTES  # type: ignore[arg-type]
-    if depth and (kind is tuple or kind is list):
-        return len(obj) <= _MAX_ITEMS and all([is_plain(item, depth - 1) for item in obj])  # type: ignore[arg-type, attr-defined] # noqa: C419
-    if depth and kind is dict:
-        return (
-            len(obj) <= _MAX_ITEMS  # type: ignore[arg-type]
-            and all([is_plain(item, depth - 1) for item in obj.values()])  # type: ignore[attr-defined] # noqa: C419
-            and all([is_plain(item, 0) for item in obj])  # type: ignore[attr-defined] # noqa: C419
+    if kind is not tuple and kind is not list:
+        return _is_plain_part(obj, kind)
+    if len(obj) > _MAX_ITEMS:  # type: ignore[arg-type]
+        return False
+    for item in obj:  # type: ignore[attr-defined]
+        kind = type(item)
+        if kind not in _SCALARS and not _is_plain_part(item, kind):
+            return False
+    return True
+
+
+def _is_plain_part(obj: Any, kind: type) -> bool:
+    if kind is dict:
+        return not obj or (
+            len(obj) <= _MAX_ITEMS
+            and _SCALARS.issuperset(map(type, obj))
+            and _SCALARS.issuperset(map(type, obj.values()))
         )
-    return False
+    if kind is tuple or kind is list:
+        return len(obj) <= _MAX_ITEMS and _SCALARS.issuperset(map(type, obj))
+    return kind is bytes and len(obj) < _MAX_BYTES
 
 
 def encode(obj: object, snapshot: Snapshot | None = None) -> Encoded:
@@ -64,10 +75,10 @@ def encode(obj: object, snapshot: Snapshot | None = None) -> Encoded:
         EncodeError: Names what cannot be pickled, and where in `obj` it is.
     """
     if is_plain(obj):
-        return Encoded(dumps(obj, 5), [], ())
+        return _encoded(Encoded, (dumps(obj, 5), [], ()))
     from corral._codec import _groups
 
-    return Encoded(*_groups.encode(obj, snapshot))
+    return _encoded(Encoded, _groups.encode(obj, snapshot))
 
 
 def encode_reply(obj: object) -> Encoded:
@@ -77,7 +88,7 @@ def encode_reply(obj: object) -> Encoded:
         EncodeError: Names what cannot be pickled, and where in `obj` it is.
     """
     if is_plain(obj):
-        return Encoded(dumps(obj, 5), [], ())
+        return _encoded(Encoded, (dumps(obj, 5), [], ()))
     from corral._codec import _groups
 
     return Encoded(*_groups.encode_whole(obj, reply=True), ())

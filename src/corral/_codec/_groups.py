@@ -12,12 +12,22 @@ snapshot first met it, as fork would have it; a new snapshot (a new pool) looks 
 from __future__ import annotations
 
 import sys
+from _operator import is_not
 from _pickle import dumps
 from types import FunctionType, ModuleType
 
 from corral._codec import _install, _names
 from corral._codec import _registry as registry
-from corral._codec._pickler import EntangledError, RestartError, ValuePickler, is_frozen
+from corral._codec._blame import explained
+from corral._codec._pickler import (
+    MIN_BUFFER_BYTES,
+    EntangledError,
+    Large,
+    Met,
+    RestartError,
+    ValuePickler,
+    is_frozen,
+)
 from corral._codec._registry import BIND, CALLABLE, DEFINE, MISSING, VALUES, Definition, Group
 
 TYPE_CHECKING = False
@@ -30,6 +40,8 @@ if TYPE_CHECKING:
     from corral._codec._registry import Key
 
 MAX_CALLABLES = 256  # callables of single calls that are kept, in case the same content comes again
+
+MAX_SHELTERED = 16
 
 _active: list[ValuePickler] = []  # the definitions being pickled just now, outermost first; under the lock
 # The latest binding of each name of __main__, and how often it changed.
@@ -90,8 +102,6 @@ def define(fn: Callable[..., object], snapshot: Snapshot | None = None) -> Group
     entry = snapshot.callables.get(id(fn))
     if entry is not None and entry[0] is fn and entry[1] is getattr(fn, "__code__", None) and entry[2].hold():
         return entry[3]
-    from corral._codec._blame import explained
-
     with explained(fn, "the function"), registry.lock:
         if registry.key_of(fn) is not None or _has_name(fn):
             return _define_named(fn, snapshot)
@@ -112,27 +122,28 @@ def _define_named(fn: Callable[..., object], snapshot: Snapshot) -> Group:
 def _define_by_content(fn: Callable[..., object], snapshot: Snapshot) -> Group:
     """The group of any other callable; what pickles to the same bytes gets the same group."""
     pickler = _pickled(lambda p: p.dumps(fn))
-    content = (pickler.result, tuple(pickler.direct))
+    met = pickler.meet()
+    content = (pickler.result, tuple(met.direct))
     definition = snapshot.contents.get(content)
     if definition is None:
-        definition = _definition(CALLABLE, pickler, (), (), pickler.result)
+        definition = _definition(CALLABLE, met, (), (), pickler.result)
         if len(snapshot.contents) >= MAX_CALLABLES:
             del snapshot.contents[next(iter(snapshot.contents))]
         snapshot.contents[content] = definition
     needs = _needs_of(content[1], definition, snapshot)
-    needs.cells += pickler.cells
+    needs.cells += met.cells
     by_name = _names.is_importable(fn, getattr(fn, "__qualname__", ""))
     groups = tuple(group for group in needs.groups if group is not definition.group)
     group = Group(definition.number, definition.group.blob, groups, transient=not by_name)
-    if not needs.volatile and _is_constant(fn, pickler):
+    if not needs.volatile and _is_constant(fn, met):
         snapshot.keep(fn, needs, group)
     return group
 
 
-def _is_constant(fn: object, pickler: ValuePickler) -> bool:
+def _is_constant(fn: object, met: Met) -> bool:
     """Whether a callable cannot come to mean something else while it stays the same object."""
     if type(fn) is FunctionType:
-        return not (pickler.volatile or pickler.loose_state)
+        return not (met.volatile or met.loose_state)
     return is_frozen(fn)
 
 
@@ -197,14 +208,15 @@ def _export(obj: Any, label: str | None) -> Key:
             inline = (*inline, restart.obj)
     known = registry.key_of(obj)
     if known is not None and registry.definitions[known].body == pickler.result:
-        registry.definitions[known].cells = tuple(pickler.cells)
+        registry.definitions[known].cells = tuple(pickler.meet().cells)
         return known
     numbers = tuple(registry.new_number() for _ in inline)
     labels = (label or _label(obj), *map(_label, inline[1:]))
-    definition = _definition(DEFINE, pickler, numbers, labels, pickler.result)
+    met = pickler.meet()
+    definition = _definition(DEFINE, met, numbers, labels, pickler.result)
     definition.body = pickler.result
-    definition.cells = tuple(pickler.cells)
-    definition.volatile = pickler.volatile
+    definition.cells = tuple(met.cells)
+    definition.volatile = met.volatile
     for key, each, name in zip(definition.keys, inline, labels, strict=True):
         registry.remember(key, each, weakly=name is None)
         registry.definitions[key] = definition
@@ -221,19 +233,19 @@ def _label(obj: Any) -> str | None:
 
 def _definition(
     kind: int,
-    pickler: ValuePickler | None,
+    met: Met | None,
     numbers: tuple[int, ...],
     labels: tuple[str | None, ...],
     body: bytes,
     direct: tuple[Key, ...] = (),
 ) -> Definition:
     origin = registry.origin()
-    names = tuple(pickler.names) if pickler else ()
-    direct = tuple(pickler.direct) if pickler else direct
+    names = tuple(met.names) if met else ()
+    direct = tuple(met.direct) if met else direct
     blob = dumps((kind, origin, numbers, labels, names, direct, body), 5)
     keys = tuple((origin, number) for number in numbers)
     definition = Definition(kind, blob, keys=keys, labels=labels, names=names, direct=direct)
-    definition.space = pickler.space if pickler else None
+    definition.space = met.space if met else None
     return definition
 
 
@@ -245,11 +257,11 @@ def _pickled(
     if inline:
         _active.append(pickler)
     try:
-        pickler.result = run(pickler)
+        run(pickler)
     except (EntangledError, RestartError, RecursionError):
         raise
     except Exception:
-        if not pickler.annotated:
+        if pickler.met is None or not pickler.met.annotated:
             raise
     else:
         return pickler
@@ -264,14 +276,12 @@ def _pickled(
 
 def encode(obj: object, snapshot: Snapshot | None) -> tuple[bytes, list[PickleBuffer], tuple[Group, ...]]:
     """Pickle a payload for a worker: its buffers apart, and the groups that the worker must have."""
-    from corral._codec._blame import explained
-
+    pickler = _payload(obj, out_of_band=True)
+    if pickler.met is None:
+        return pickler.result, pickler.buffers, ()
     with explained(obj):
-        pickler = _pickled(lambda p: p.dumps(obj), out_of_band=True)
-        groups: tuple[Group, ...] = ()
-        if pickler.direct or pickler.names:
-            groups = needs_of(pickler, snapshot or process_snapshot).groups
-    return pickler.result, pickler.buffers, groups
+        needs = needs_of(pickler.met, snapshot or process_snapshot)
+    return pickler.result, pickler.buffers, needs.groups
 
 
 def encode_whole(obj: object, *, reply: bool) -> tuple[bytes, list[PickleBuffer]]:
@@ -280,36 +290,55 @@ def encode_whole(obj: object, *, reply: bool) -> tuple[bytes, list[PickleBuffer]
     A reply goes to the process that started this one, and leaves out what that process sent itself. Anything
     else may reach anybody, its buffers inside.
     """
-    from corral._codec._blame import explained
-
-    with explained(obj):
-        pickler = _pickled(lambda p: p.dumps(obj), out_of_band=reply)
-        if reply:
-            known = registry.definitions
-            pickler.direct = {
-                key: None for key in pickler.direct if not (key in known and known[key].upstream)
-            }
-            pickler.names = {name: None for name in pickler.names if name not in registry.given}
-        blobs: list[bytes] = []
-        if pickler.direct or pickler.names:
-            blobs = [group.blob for group in needs_of(pickler, Snapshot()).groups]
-    if not blobs:
+    pickler = _payload(obj, out_of_band=reply)
+    met = pickler.met
+    if met is not None and reply:
+        known = registry.definitions
+        met.direct = {key: None for key in met.direct if not (key in known and known[key].upstream)}
+        met.names = {name: None for name in met.names if name not in registry.given}
+    if met is None or not (met.direct or met.names):
         return pickler.result, pickler.buffers
+    with explained(obj):
+        blobs = [group.blob for group in needs_of(met, Snapshot()).groups]
     prelude = dumps(blobs, 5)
     return b"".join((b"\0", len(prelude).to_bytes(8, "little"), prelude, pickler.result)), pickler.buffers
+
+
+def _payload(obj: object, *, out_of_band: bool) -> ValuePickler:
+    pickler = ValuePickler(export, out_of_band=out_of_band)
+    try:
+        pickler.dumps(_sheltered(obj) if out_of_band else obj)
+    except Exception:
+        with explained(obj):
+            return _pickled(lambda p: p.dumps(obj), out_of_band=out_of_band)
+    return pickler
+
+
+def _sheltered(obj: Any, depth: int = 3) -> Any:
+    """The same object with large bytes set apart, as far as tuples, and a call's keywords, go.
+
+    Other containers may be referred to from elsewhere in the object, so they must stay what they are.
+    """
+    kind = type(obj)
+    if kind is bytes or kind is bytearray:
+        return Large(obj) if len(obj) >= MIN_BUFFER_BYTES else obj
+    if kind is not tuple or not depth or len(obj) > MAX_SHELTERED:
+        return obj
+    sheltered = tuple([_sheltered(item, depth - 1) for item in obj])
+    return sheltered if any(map(is_not, sheltered, obj)) else obj
 
 
 # --- following names -------------------------------------------------------------------------------
 
 
-def needs_of(pickler: ValuePickler, snapshot: Snapshot) -> Needs:
+def needs_of(met: Met, snapshot: Snapshot) -> Needs:
     """What a payload needs, after the definitions it refers to and the names its functions use."""
-    direct = tuple(pickler.direct)
+    direct = tuple(met.direct)
     with registry.lock:
-        if not pickler.names:
+        if not met.names:
             return _needs_of(direct, None, snapshot)
-        root = Definition(CALLABLE, b"", names=tuple(pickler.names), direct=direct)
-        root.space = pickler.space
+        root = Definition(CALLABLE, b"", names=tuple(met.names), direct=direct)
+        root.space = met.space
         needs = _needs_of(direct, root, snapshot)
         needs.groups = tuple(group for group in needs.groups if group is not root.group)
         return needs
@@ -442,7 +471,7 @@ def _values_definition(values: dict[str, Any], space: dict[str, Any]) -> Definit
         data = {name: value for name, value in data.items() if name not in absent}
         pickler = _pickled(lambda p: p.dumps(data))
     body = dumps((modules, pickler.result, absent), 5)
-    definition = _definition(VALUES, pickler, (), (), body)
+    definition = _definition(VALUES, pickler.met, (), (), body)
     definition.space = space
     return definition
 

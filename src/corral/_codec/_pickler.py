@@ -9,6 +9,7 @@ See: `_classes` for classes, `_names` for the globals of functions.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import sys
 from _pickle import PickleBuffer, Pickler, PicklingError
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 
     Reduced = Any  # what `__reduce__` may return, and NotImplemented
 
+_NOTHING: set[int] = set()
+_NONE: dict[str, Any] = {}
+_BUILDERS = frozenset(obj for obj in vars(build).values() if type(obj) is FunctionType)
+_ordinary: set[type] = set()  # kinds of objects that are written as pickle would
+_MAX_ORDINARY = 1000
+
 # Smaller buffers travel inside the pickle: a block of the heap for each would cost more than the copy.
 MIN_BUFFER_BYTES = 16 * 1024
 
@@ -63,12 +70,53 @@ class RestartError(Exception):
         self.obj = obj
 
 
-class ValuePickler(Pickler):
-    """One pickle: of a payload (`inline` empty), or of definitions (`inline`).
+class Large:
+    """Bytes too large to be copied into a pickle; what arrives are the bytes themselves."""
 
-    Not thread-safe; used once. After `dump`, what was met on the way lies in `direct`, `names`,
-    `cells`, `volatile` and `buffers`.
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytes | bytearray) -> None:
+        self.content = content
+
+
+class Met:
+    """What a pickle met on the way that needs more than the pickle: definitions, names, cells.
+
+    `volatile` says that a function was among it whose cells hold what can change unseen, `loose_state` the
+    same of its defaults and attributes, `annotated` that there are annotations one could do without.
     """
+
+    __slots__ = (
+        "annotated",
+        "cells",
+        "cells_met",
+        "direct",
+        "loose_state",
+        "names",
+        "space",
+        "spaces",
+        "volatile",
+    )
+
+    def __init__(self) -> None:
+        self.direct: dict[Key, None] = {}
+        self.names: dict[str, None] = {}
+        self.space: dict[str, Any] | None = None
+        self.spaces: dict[int, dict[str, Any]] = {}
+        self.cells: list[tuple[CellType, object]] = []
+        self.cells_met: set[int] = set()
+        self.volatile = False
+        self.loose_state = False
+        self.annotated = False
+
+
+class ValuePickler(Pickler):
+    """One pickle: of a payload (`inline` empty), or of the definitions that are `inline`.
+
+    Not thread-safe; used once. `met` is there only if there was anything to meet.
+    """
+
+    dispatch_table = copyreg.dispatch_table
 
     def __init__(
         self,
@@ -81,21 +129,13 @@ class ValuePickler(Pickler):
         self._file = io.BytesIO()
         self.buffers: list[PickleBuffer] = []
         super().__init__(self._file, 5, buffer_callback=_collector(self.buffers) if out_of_band else None)
-        self.dispatch_table = _dispatch_table()
+        if "multiprocessing.reduction" in sys.modules:
+            self.dispatch_table = _dispatch_table()
         self._export = export
         self._annotations = annotations
-        self._spaces: dict[int, dict[str, Any]] = {}
-        self._cells_met: set[int] = set()
-        self.inline = {id(obj) for obj in inline}
-        self.inline_objects = inline
-        self.direct: dict[Key, None] = {}
-        self.names: dict[str, None] = {}
-        self.space: dict[str, Any] | None = None
-        self.cells: list[tuple[CellType, object]] = []
-        self.volatile = False
-        self.loose_state = False
+        self.inline = {id(obj) for obj in inline} if inline else _NOTHING
+        self.met: Met | None = None
         self.result = b""
-        self.annotated = False
 
     def dumps(self, obj: object) -> bytes:
         """Pickle one object."""
@@ -103,23 +143,31 @@ class ValuePickler(Pickler):
             self.dump(obj)
         finally:
             self.clear_memo()
-        return self._file.getvalue()
+        self.result = self._file.getvalue()
+        return self.result
+
+    def meet(self) -> Met:
+        """What was met, from now on."""
+        if self.met is None:
+            self.met = Met()
+        return self.met
 
     def reducer_override(self, obj: Any) -> Reduced:
         """Say how an object is written; NotImplemented means as pickle would."""
         kind = type(obj)
+        if (kind in _ordinary and not self.inline) or (kind is FunctionType and obj in _BUILDERS):
+            return NotImplemented
         if kind is FunctionType:
             return self._definition(obj, obj.__qualname__, self._function)
         if issubclass(kind, type):
             return self._class(obj)
-        reduce = _SPECIAL.get(kind)
+        reduce = _SPECIAL.get(kind) or _LATE.get(kind.__module__, _NONE).get(kind.__name__)
         if reduce is not None:
             return reduce(self, obj)
-        late = _LATE.get(kind.__module__)
-        if late is not None and kind.__name__ in late:
-            return late[kind.__name__](self, obj)
-        if self.inline and id(kind) in self.inline and "_member_map_" in kind.__dict__:
+        if id(kind) in self.inline and "_member_map_" in kind.__dict__:
             return _classes.reduce_member(obj)
+        if "<locals>" not in kind.__qualname__ and len(_ordinary) < _MAX_ORDINARY:
+            _ordinary.add(kind)
         return NotImplemented
 
     # --- definitions -------------------------------------------------------------------------------
@@ -153,10 +201,14 @@ class ValuePickler(Pickler):
             if exc.pickler is self:
                 raise RestartError(top) from None
             raise
-        self.direct[key] = None
+        self.meet().direct[key] = None
         return build.ref, ((*key, path) if path else key)
 
     def _class(self, cls: Any) -> Reduced:
+        key = registry.key_of(cls)
+        if key is not None and id(cls) not in self.inline:
+            self.meet().direct[key] = None
+            return build.ref, key
         if cls.__module__ in {"builtins", "types"}:
             return _classes.reduce_builtin(cls)
         return self._definition(cls, cls.__qualname__, self._class_by_value)
@@ -176,10 +228,12 @@ class ValuePickler(Pickler):
         space = self._space_of(fn, names)
         if isinstance(space, dict):
             state["globals"] = used
-        fresh = [cell for cell in fn.__closure__ or () if id(cell) not in self._cells_met]
-        self._cells_met.update(map(id, fresh))
-        self.cells += (filled := [(cell, cell.cell_contents) for cell in fresh if not _is_empty(cell)])
-        self.volatile = self.volatile or len(filled) < len(fresh) or not all(is_frozen(v) for _, v in filled)
+        met = self.meet()
+        fresh = [cell for cell in fn.__closure__ or () if id(cell) not in met.cells_met]
+        met.cells_met.update(map(id, fresh))
+        filled = [(cell, cell.cell_contents) for cell in fresh if not _is_empty(cell)]
+        met.cells += filled
+        met.volatile = met.volatile or len(filled) < len(fresh) or not all(is_frozen(v) for _, v in filled)
         if filled:
             state["cells"] = filled
         imports = _names.submodules([*used.values(), *(value for _, value in filled)], code)
@@ -198,7 +252,8 @@ class ValuePickler(Pickler):
     def _attributes(self, fn: Any, code: CodeType, state: dict[str, Any]) -> None:
         """Whatever differs from what the code object alone gives."""
         defaults = (fn.__defaults__, fn.__kwdefaults__, fn.__dict__)
-        self.loose_state = self.loose_state or not all(not v or is_frozen(v) for v in defaults)
+        met = self.meet()
+        met.loose_state = met.loose_state or not all(not v or is_frozen(v) for v in defaults)
         for name, plain in (
             ("__defaults__", None),
             ("__kwdefaults__", None),
@@ -220,30 +275,29 @@ class ValuePickler(Pickler):
             else:
                 if annotations:
                     state["__annotations__"] = annotations
-                    self.annotated = True
+                    met.annotated = True
 
     def _space_of(self, fn: FunctionType, names: set[str]) -> str | dict[str, Any]:
         """The globals a function is to have: `__main__`'s, a module's by name, or a dictionary to fill."""
         space = fn.__globals__
         module_name = space.get("__name__")
         if module_name == "__main__":
-            self.names.update(dict.fromkeys(sorted(names)))
-            self.space = space
+            self.meet().names.update(dict.fromkeys(sorted(names)))
+            self.meet().space = space
             return "__main__"
         module = sys.modules.get(module_name or "")
         if module is not None and module.__dict__ is space:
             return module.__name__
-        if id(space) not in self._spaces:
-            self._spaces[id(space)] = {
-                name: space[name] for name in ("__name__", "__package__", "__file__") if name in space
-            }
-        return self._spaces[id(space)]
+        known = self.meet().spaces
+        if id(space) not in known:
+            known[id(space)] = {n: space[n] for n in ("__name__", "__package__", "__file__") if n in space}
+        return known[id(space)]
 
     # --- kinds that pickle does not know, or knows in another way -----------------------------------
 
     def _cell(self, cell: CellType) -> Reduced:
         """Empty if a function of this pickle fills it, else with its contents."""
-        if id(cell) in self._cells_met or _is_empty(cell):
+        if (self.met is not None and id(cell) in self.met.cells_met) or _is_empty(cell):
             return build.cell, ()
         return build.cell, (), (cell.cell_contents,), None, None, build.fill_cell
 
@@ -297,6 +351,9 @@ class ValuePickler(Pickler):
     def _descriptor(self, obj: Any) -> Reduced:
         return getattr, (obj.__objclass__, obj.__name__)
 
+    def _large(self, obj: Large) -> Reduced:
+        return type(obj.content), (PickleBuffer(obj.content),)
+
     def _view(self, obj: memoryview) -> Reduced:
         # A copy: CPython crashes if a memoryview and a PickleBuffer of it die in one garbage collection.
         return build.view, (PickleBuffer(obj.tobytes()), obj.format, obj.shape)
@@ -328,6 +385,7 @@ _SPECIAL: dict[type, Callable[[ValuePickler, Any], Reduced]] = {
     MemberDescriptorType: ValuePickler._descriptor,  # noqa: SLF001
     GetSetDescriptorType: ValuePickler._descriptor,  # noqa: SLF001
     memoryview: ValuePickler._view,  # noqa: SLF001
+    Large: ValuePickler._large,  # noqa: SLF001
     type({}.keys()): ValuePickler._keys,  # noqa: SLF001
     type({}.values()): ValuePickler._values,  # noqa: SLF001
     type({}.items()): ValuePickler._items,  # noqa: SLF001
@@ -403,9 +461,7 @@ def is_frozen(value: object) -> bool:
 
 
 def _dispatch_table() -> dict[type, Callable[[Any], Reduced]]:
-    """The reducers that others registered: copyreg's, and ForkingPickler's if that is loaded."""
-    import copyreg
-
+    """The reducers that others registered with copyreg and with ForkingPickler."""
     table: dict[type, Callable[[Any], Reduced]] = copyreg.dispatch_table
     reduction = sys.modules.get("multiprocessing.reduction")
     extra = getattr(getattr(reduction, "ForkingPickler", None), "_extra_reducers", None)

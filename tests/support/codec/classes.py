@@ -1,6 +1,6 @@
 # Run as a script, by -c and from standard input: everything below belongs to __main__.
 # Written as users write: without annotations, with globals.
-# ruff: noqa: ANN, PT017, PLW0603, RUF012, RUF021, UP033, UP045, PYI024, PLR0133
+# ruff: noqa: ANN001, ANN003, ANN201, ANN202, ANN204, ANN205, ANN206, RUF012, UP045, PYI024, PLR0133
 import abc
 import collections
 import dataclasses
