@@ -59,14 +59,12 @@ def leaves_nothing_behind(request: pytest.FixtureRequest, house: None) -> Iterat
 
 @pytest.fixture(scope="session")
 def house() -> None:
-    """Open, before the first test, what a process tree opens once and keeps: heap, zygote."""
-    try:
-        from corral import _launch
-    except ImportError:
-        return
-    warm = getattr(_launch, "warm_up", None)
-    if warm is not None:
-        warm()
+    """Open, before the first test, what a process opens once and keeps: heap, zygote, callback thread."""
+    from corral._engine import callbacks
+    from corral._launch import warm_up
+
+    warm_up()
+    callbacks.defer(int)
 
 
 def _left(before: Traces) -> str:

@@ -28,7 +28,7 @@ from corral._codec import define
 from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.future import TaskFuture
-from corral._engine.obituary import pool_broken
+from corral._engine.obituary import again, pool_broken
 from corral._engine.stream import Stream
 from corral.pool import start_method
 
@@ -117,7 +117,7 @@ class ProcessPoolExecutor(Executor):
         self._engine = Engine(
             backend, max_workers, tasks_per_worker=max_tasks_per_child, on_demand=True, drain_at_exit=True
         )
-        self._finalizer = weakref.finalize(self, self._engine.abandon)
+        self._finalizer = weakref.finalize(self, self._engine.leash.drop)
         self._finalizer.atexit = False
 
     @property
@@ -128,7 +128,7 @@ class ProcessPoolExecutor(Executor):
     def _check_running(self) -> None:
         engine = self._engine
         if engine.broken is not None:
-            raise engine.broken
+            raise again(engine.broken)
         if engine.closing:
             raise RuntimeError("cannot schedule new futures after shutdown")
 

@@ -16,6 +16,7 @@ from corral._codec import define
 from corral._engine import callbacks
 from corral._engine.calls import Call, MapCall, call_task
 from corral._engine.engine import Engine
+from corral._engine.obituary import again
 from corral._engine.stream import Stream
 from corral.errors import PoolClosed
 
@@ -215,7 +216,7 @@ class Pool:
             initargs=tuple(initargs),
         )
         self._engine = Engine(backend, processes, tasks_per_worker=maxtasksperchild)
-        self._finalizer = weakref.finalize(self, self._engine.abandon)
+        self._finalizer = weakref.finalize(self, self._engine.leash.drop)
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
@@ -249,7 +250,7 @@ class Pool:
     def _check_running(self) -> None:
         engine = self._engine
         if engine.broken is not None and not isinstance(engine.broken, PoolClosed):
-            raise engine.broken
+            raise again(engine.broken)
         if engine.closing:
             raise PoolClosed("Pool not running")
 

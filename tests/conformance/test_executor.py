@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import operator
 import threading
+import time
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ METHODS = ["forkserver", "fork", "spawn"]
 @pytest.fixture(params=METHODS, scope="module")
 def executor(request: pytest.FixtureRequest) -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(2, mp_context=request.param) as made:
+        # All workers, now: they would else be taken for what the first test leaves behind.
+        for future in [made.submit(time.sleep, 0.05) for _ in range(2)]:
+            future.result()
         yield made
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from corral._channel import wire
 from corral._codec import decode_failure
 from corral._engine.ledger import Ledger, Task
-from corral._engine.obituary import pool_broken, worker_lost
+from corral._engine.obituary import again, pool_broken, worker_lost
 from corral._engine.outcome import raw
 from corral._engine.scheduler import Scheduler
 from corral._engine.supervision import Supervisor
@@ -346,6 +346,6 @@ class Crew:
         self.broken = error
         self._closing = True
         for task in self.ledger.clear():
-            arrivals.call(task.sink.failed, task, error)
+            arrivals.call(task.sink.failed, task, again(error))
         for seat in self._seats.values():
             self._scheduler.close(seat.index)

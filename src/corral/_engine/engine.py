@@ -28,18 +28,35 @@ from typing import TYPE_CHECKING
 
 from corral._engine.crew import Arrivals, Crew
 from corral._engine.gate import Gate
+from corral._engine.obituary import again
 from corral.errors import PoolClosed
 
 if TYPE_CHECKING:
     from corral._engine.ledger import Task
     from corral._engine.ports import Backend, Child, Source, Waitable
     from corral._engine.stream import Stream
+    from corral._native import WaitSet
 
 _TERMINATE_GRACE_S = 0.5
 _STUCK_S = 0.002
 _LOOK_EVERY = 31  # a mask: every 32nd submission looks for outcomes
 _KILL_GRACE_S = 10.0
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Leash:
+    """What a face's finalizer holds: no more of the engine than it takes to end it."""
+
+    __slots__ = ("_waitset", "dropped")
+
+    def __init__(self, waitset: WaitSet) -> None:
+        self._waitset = waitset
+        self.dropped = False
+
+    def drop(self) -> None:
+        """The face was collected. Takes no lock: a finalizer may run while any is held."""
+        self.dropped = True
+        self._waitset.kick()
 
 
 class Engine:
@@ -77,7 +94,7 @@ class Engine:
         self._crew = Crew(backend, workers, quota=tasks_per_worker, on_demand=on_demand)
         self.closing = False
         self.gone = Gate()
-        self._abandoned = False
+        self.leash = Leash(backend.waitset)
         self._drain_at_exit = drain_at_exit
         self._pid = os.getpid()
         if not on_demand:
@@ -101,7 +118,7 @@ class Engine:
         with self._lock:
             crew = self._crew
             if crew.broken is not None:
-                raise crew.broken
+                raise again(crew.broken)
             task.id = task_id = self._next_id
             self._next_id = task_id + 1
             crew.post(task)
@@ -124,7 +141,7 @@ class Engine:
             if broken is None:
                 self._sources.append(source)
         if broken is not None:
-            source.abandon(broken)
+            source.abandon(again(broken))
         else:
             self._feed()
         self._announce()
@@ -224,9 +241,9 @@ class Engine:
                 self._announce()
             if self._look_later:
                 self._look_for_stuck()
-            if self._abandoned:
-                self._abandoned = False
-                self.end()
+            if self.leash.dropped:
+                self.leash.dropped = False
+                self._end_soon()
 
     def _look_for_stuck(self) -> None:
         """See whether short tasks wait behind a long one while a worker is idle."""
@@ -309,7 +326,7 @@ class Engine:
     def _abandon_sources(self, error: BaseException, arrivals: Arrivals) -> None:
         self.closing = True
         for source in {*self._sources, *self._streams}:
-            arrivals.call(source.abandon, error)
+            arrivals.call(source.abandon, again(error))
         self._sources.clear()
 
     def close(self, *, cancel: bool = False) -> None:
@@ -341,6 +358,14 @@ class Engine:
         """
         if self._pid != os.getpid():
             return
+        self._stop_all(error, kill=kill)
+        if not self.join(_TERMINATE_GRACE_S):
+            with self._lock:
+                for child in self._crew.children():
+                    child.kill()
+            self.join(_KILL_GRACE_S)
+
+    def _stop_all(self, error: BaseException, *, kill: bool) -> None:
         arrivals = Arrivals()
         with self._lock:
             if self._crew.broken is None:
@@ -355,16 +380,13 @@ class Engine:
             self._dismiss_if_drained()
         arrivals.deliver()
         self._announce()
-        if not self.join(_TERMINATE_GRACE_S):
-            with self._lock:
-                for child in self._crew.children():
-                    child.kill()
-            self.join(_KILL_GRACE_S)
 
-    def abandon(self) -> None:
-        """The face was collected: end as at a program's exit. Safe in a finalizer: takes no lock."""
-        self._abandoned = True
-        self._waitset.kick()
+    def _end_soon(self) -> None:
+        """Nobody holds the face any more: begin to end, without waiting (this is the thread that drives)."""
+        if self._drain_at_exit:
+            self.close()
+        else:
+            self._stop_all(PoolClosed("the pool was dropped without being closed"), kill=True)
 
     def end(self) -> None:
         """End as a program's exit demands: drained or terminated, as `drain_at_exit` said."""

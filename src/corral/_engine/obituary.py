@@ -42,6 +42,13 @@ def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException
     return WorkerLost(task=describe_task(task), pid=child.pid, exitcode=exitcode, details=details)
 
 
+def again(error: BaseException) -> BaseException:
+    """Make the same error anew: one instance raised in many places would gather and keep their frames."""
+    other = type(error)(*error.args)
+    other.__cause__ = error.__cause__
+    return other
+
+
 def pool_broken(message: str, cause: BaseException | None) -> BaseException:
     """The error of every task of a pool that gave up."""
     from corral.errors import PoolClosed

@@ -19,7 +19,7 @@ from pickle import loads
 from typing import TYPE_CHECKING, Any, cast
 
 from corral._channel import wire
-from corral._codec import bundle, decode, encode, encode_failure, install, unbundle
+from corral._codec import decode, encode_failure, encode_reply, install, unbundle
 from corral._launch import heap
 from corral._native import Link
 
@@ -124,7 +124,7 @@ class _Worker:
                     phase = "running"
                     value = functions[number](*args)
                     phase = "encoding"
-                    payload, buffers = _encode(value)
+                    payload, buffers, _ = encode_reply(value)
                     reply(wire.OK, task_id, elapsed_ns(), payload, buffers)
                 elif kind == wire.STOP:
                     return
@@ -135,7 +135,7 @@ class _Worker:
                     phase = "running"
                     value = functions[number](*args, **kwargs)
                     phase = "encoding"
-                    payload, buffers = _encode(value)
+                    payload, buffers, _ = encode_reply(value)
                     reply(wire.OK, task_id, elapsed_ns(), payload, buffers)
                 else:
                     self._chunk(kind, task_id, functions[number], _load(body))
@@ -189,20 +189,20 @@ class _Worker:
 
     def _first_failed(self, task_id: int, failures: list[tuple[int, bytes]]) -> None:
         link = self._link
-        link.reply(wire.CHUNK_FAILED, task_id, link.elapsed_ns(), encode(failures[0]).payload)
+        link.reply(wire.CHUNK_FAILED, task_id, link.elapsed_ns(), encode_reply(failures[0]).payload)
 
     def _answer_chunk(self, task_id: int, values: list[Any], failures: list[tuple[int, bytes]]) -> None:
         link = self._link
         try:
-            payload, buffers = _encode(values)
+            payload, buffers, _ = encode_reply(values)
         except self._lethal:
             raise
         except BaseException:  # some value cannot be encoded: find out which
             values = self._encodable(values, failures)
-            payload, buffers = _encode(values)
+            payload, buffers, _ = encode_reply(values)
         if failures:
             failures.sort(key=lambda failure: failure[0])
-            payload, buffers = _encode((values, failures))
+            payload, buffers, _ = encode_reply((values, failures))
             link.reply(wire.CHUNK_MIXED, task_id, link.elapsed_ns(), payload, buffers)
         else:
             link.reply(wire.OK, task_id, link.elapsed_ns(), payload, buffers)
@@ -211,7 +211,7 @@ class _Worker:
         kept: list[Any] = []
         for index, value in enumerate(values):
             try:
-                _encode(value)
+                encode_reply(value)
             except self._lethal:
                 raise
             except BaseException as error:
@@ -236,20 +236,3 @@ def _load(body: bytes | Block) -> Any:
 
 def _raw(body: bytes | Block) -> bytes | memoryview:
     return body if type(body) is bytes else body.parts()[0]  # type: ignore[union-attr]
-
-
-class _Bundle:
-    """A value that needs definitions the parent does not have: travels with them."""
-
-    def __init__(self, value: object) -> None:
-        self._data = bundle(value)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return unbundle, (self._data,)
-
-
-def _encode(value: object) -> tuple[bytes, Sequence[Any]]:
-    payload, buffers, needs = encode(value)
-    if needs:
-        payload, buffers, _ = encode(_Bundle(value))
-    return payload, buffers
