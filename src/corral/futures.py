@@ -24,7 +24,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from corral._backends.local import LocalBackend
-from corral._codec import define
 from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.future import TaskFuture
@@ -144,7 +143,7 @@ class ProcessPoolExecutor(Executor):
         if engine.closing:
             self._check_running()
         future = TaskFuture(engine)
-        task = call_task(define(fn), fn, args, kwargs, future)
+        task = call_task(engine.snapshot, fn, args, kwargs, future)
         future._task = task  # noqa: SLF001 - the engine's own future
         engine.submit(task)
         return future
@@ -184,7 +183,6 @@ class ProcessPoolExecutor(Executor):
         deadline = None if timeout is None else monotonic() + timeout
         stream = Stream(
             self._engine,
-            define(fn),
             fn,
             items,
             ordered=True,

@@ -12,7 +12,6 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from corral._backends.local import LocalBackend
-from corral._codec import define
 from corral._engine import callbacks
 from corral._engine.calls import Call, MapCall, call_task
 from corral._engine.engine import Engine
@@ -123,7 +122,7 @@ class MapResult(_Result, MapCall):
     ) -> None:
         self._callback = callback
         self._error_callback = error_callback
-        super().__init__(engine, define(function), function, items, star=star, chunksize=chunksize)
+        super().__init__(engine, function, items, star=star, chunksize=chunksize)
 
     def open(self) -> None:
         """Settle, and have the callback called."""
@@ -277,7 +276,7 @@ class Pool:
             self._check_running()
         result = AsyncResult(engine, callback, error_callback)
         try:
-            engine.submit(call_task(define(func), func, tuple(args), kwds, result))
+            engine.submit(call_task(engine.snapshot, func, tuple(args), kwds, result))
         except Exception as error:
             result.failed(None, error)
         return result
@@ -385,7 +384,6 @@ class Pool:
             raise ValueError("buffersize must be at least 1, or None")
         stream = Stream(
             self._engine,
-            define(func),
             func,
             iterable,
             ordered=ordered,

@@ -7,7 +7,7 @@ Role in the flow: written by `corral._engine.dispatch`, read by `corral._worker.
 
 Invariants:
     INV-WIRE-1: a CALL or CHUNK frame is preceded, on the same link, by the DEFINE frames of every
-        group it needs; a revoked task may leave its DEFINE frames behind, never the other way round.
+        group it needs, with no FORGET between; a revoked task may leave its DEFINE frames behind.
     INV-WIRE-2: a worker answers every task frame it takes with exactly one settling frame, or dies.
 """
 
@@ -24,6 +24,7 @@ CHUNK_STAR: Final = 5  # likewise, each item a tuple of positional arguments
 CHUNK_EACH: Final = 6  # body: items; every item has an outcome of its own
 CHUNK_STAR_EACH: Final = 7
 STOP: Final = 8  # leave once the frames before this one are done
+FORGET: Final = 9  # id: number of a group that no later task uses
 
 STAR_KINDS: Final = frozenset({CHUNK_STAR, CHUNK_STAR_EACH})
 EACH_KINDS: Final = frozenset({CHUNK_EACH, CHUNK_STAR_EACH})

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from corral._channel import wire
-from corral._codec import encode
+from corral._codec import define, encode
 from corral._engine.chunking import Chunker
 from corral._engine.gate import Gate
 from corral._engine.ledger import Task
@@ -18,21 +18,22 @@ from corral._engine.outcome import call_outcome, chunk_outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corral._codec import Group
+    from corral._codec import Snapshot
     from corral._engine.engine import Engine
 
 
-def call_task(group: Group, function: Any, args: Any, kwargs: Any, sink: Any) -> Task:
+def call_task(snapshot: Snapshot, function: Any, args: Any, kwargs: Any, sink: Any) -> Task:
     """Encode a single call.
 
     Raises:
-        EncodeError: an argument cannot be pickled.
+        EncodeError: the function or an argument cannot be pickled.
     """
+    group = define(function, snapshot)
     if kwargs:
-        payload, buffers, needs = encode((args, kwargs))
+        payload, buffers, needs = encode((args, kwargs), snapshot)
         kind = wire.CALL_KW
     else:
-        payload, buffers, needs = encode(args)
+        payload, buffers, needs = encode(args, snapshot)
         kind = wire.CALL
     return Task(kind, function, group.number, (group, *needs) if needs else (group,), payload, buffers, sink)
 
@@ -80,7 +81,6 @@ class MapCall(Gate):
     def __init__(
         self,
         engine: Engine,
-        group: Group,
         function: Any,
         items: Sequence[Any],
         *,
@@ -91,7 +91,7 @@ class MapCall(Gate):
         self.done = False
         self._event = None
         self._engine = engine
-        self._group = group
+        self._group = define(function, engine.snapshot)
         self._function = function
         self._items = items
         self._star = star
@@ -116,7 +116,7 @@ class MapCall(Gate):
                 self._next = end
             items = self._items[first:end]
             try:
-                payload, buffers, needs = encode(items)
+                payload, buffers, needs = encode(items, self._engine.snapshot)
             except BaseException as error:
                 self._account(end - first, error)
                 continue

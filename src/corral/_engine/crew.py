@@ -16,6 +16,7 @@ and it is replaced.
 
 from __future__ import annotations
 
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from corral._native import Link
 
 _BATCH = 1024
+_MAX_PASSING = 256
 _REAP_S = 1.0  # from the pidfd's word that a process is dead to its exit status
 
 
@@ -67,7 +69,7 @@ class Arrivals:
 class Seat:
     """A place for a worker, and the incarnation that sits there now."""
 
-    __slots__ = ("child", "index", "known", "link", "quota", "ready", "stopping", "token")
+    __slots__ = ("child", "index", "known", "link", "passing", "quota", "ready", "stopping", "token")
 
     def __init__(self, index: int, token: int, link: Link, child: Child, quota: int | None) -> None:
         self.index = index
@@ -76,6 +78,7 @@ class Seat:
         self.child = child
         self.quota = quota
         self.known: set[int] = set()
+        self.passing: deque[int] = deque()  # of the known, those that may be forgotten, oldest first
         self.ready = False
         self.stopping = False
 
@@ -170,7 +173,15 @@ class Crew:
             self._scheduler.full()
             return False
         seat.known.add(group.number)
+        if group.transient:
+            self._forget_another(seat, group.number)
         return True
+
+    def _forget_another(self, seat: Seat, number: int) -> None:
+        """Keep a worker from gathering the lambda of every call there ever was."""
+        seat.passing.append(number)
+        if len(seat.passing) > _MAX_PASSING and seat.link.send(wire.FORGET, seat.passing[0], 0, b"") >= 0:
+            seat.known.discard(seat.passing.popleft())
 
     # Tasks back before they ran.
 

@@ -26,6 +26,7 @@ from collections import deque
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
+from corral._codec import Snapshot
 from corral._engine.crew import Arrivals, Crew
 from corral._engine.gate import Gate
 from corral._engine.obituary import again
@@ -82,6 +83,7 @@ class Engine:
         self._waitset = backend.waitset
         self._spin_us = backend.spin_us
         self.workers = workers
+        self.snapshot = Snapshot()  # the globals of __main__ as this pool's workers know them
         self._lock = threading.RLock()
         self._foreground = threading.Lock()
         self._feeding = threading.Lock()

@@ -19,7 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from corral._channel import wire
-from corral._codec import encode
+from corral._codec import define, encode
 from corral._engine import callbacks
 from corral._engine.chunking import Chunker
 from corral._engine.ledger import Task
@@ -28,7 +28,6 @@ from corral._engine.outcome import chunk_outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from corral._codec import Group
     from corral._engine.engine import Engine
 
 WINDOW_PER_WORKER: Final = 32
@@ -53,7 +52,6 @@ class Stream:
     def __init__(
         self,
         engine: Engine,
-        group: Group,
         function: Any,
         items: Iterable[Any],
         *,
@@ -70,7 +68,7 @@ class Stream:
             eager: No bound at all; `items` must be a sequence.
         """
         self._engine = engine
-        self._group = group
+        self._group = define(function, engine.snapshot)
         self._function = function
         self._ordered = ordered
         self._star = star
@@ -256,7 +254,7 @@ class Stream:
 
     def _encoded(self, first: int, items: Sequence[Any]) -> Task | None:
         try:
-            payload, buffers, needs = encode(items)
+            payload, buffers, needs = encode(items, self._engine.snapshot)
         except BaseException as error:
             if len(items) == 1:
                 self._arrived(first, [_Failure(error)])

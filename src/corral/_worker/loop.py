@@ -130,6 +130,8 @@ class _Worker:
                     return
                 elif kind == wire.DEFINE:
                     self._define(task_id, body)
+                elif kind == wire.FORGET:
+                    functions.pop(task_id, None)
                 elif kind == wire.CALL_KW:
                     args, kwargs = _load(body)
                     phase = "running"
