@@ -29,6 +29,10 @@ mod steps;
 pub mod sync;
 #[cfg(not(loom))]
 pub mod sys;
+#[cfg(loom)]
+#[path = "sys_model.rs"]
+pub mod sys;
+mod turn;
 #[cfg(not(loom))]
 pub mod wait;
 #[cfg(not(loom))]

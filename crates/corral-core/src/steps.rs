@@ -5,16 +5,16 @@
 /// Marks a point between two accesses to shared memory.
 macro_rules! step {
     ($name:literal) => {
-        #[cfg(test)]
+        #[cfg(all(test, not(loom)))]
         $crate::steps::reached($name);
     };
 }
 pub(crate) use step;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) use enumeration::{Abandoned, abandon_after, reached};
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod enumeration {
     use std::cell::{Cell, RefCell};
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -6,7 +6,7 @@ use crate::sync::spin_loop;
 use crate::sys::clock::monotonic_ns;
 
 /// A point in monotonic time, or never.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline {
     at_ns: u64,
 }
@@ -48,6 +48,10 @@ const SHORTEST_NS: u64 = 2_000;
 /// Waking a sleeper on another processor takes about this long: a sleep that was hardly longer should have been a spin.
 const WAKE_UP_NS: u64 = 60_000;
 
+/// A signal that comes while its thread spins interrupts no system call, so the first sleep after spinning ends this soon, for
+/// the caller to run the handler; the next one has no such end.
+const SIGNAL_CHECK: Duration = Duration::from_millis(20);
+
 /// A budget for spinning: halved when spinning was in vain, doubled when it was not, or would not have been.
 #[derive(Debug, Default)]
 pub struct Spin {
@@ -65,12 +69,12 @@ pub struct Attempt {
 impl Spin {
     /// Begins to wait, spinning for at most `limit_ns` (0: not at all) and no longer than to the deadline.
     pub fn begin(&mut self, limit_ns: u64, deadline: Deadline) -> Attempt {
+        if limit_ns == 0 {
+            return Attempt { begun_ns: 0, end_ns: 0 };
+        }
         if limit_ns != self.limit_ns {
             self.limit_ns = limit_ns;
             self.budget_ns = limit_ns;
-        }
-        if limit_ns == 0 {
-            return Attempt { begun_ns: 0, end_ns: 0 };
         }
         let begun_ns = monotonic_ns();
         let end_ns = begun_ns.saturating_add(self.budget_ns).min(deadline.at_ns);
@@ -84,7 +88,7 @@ impl Spin {
 
     /// Spinning was in vain, and the waiter has slept until now.
     pub fn parked(&mut self, attempt: &Attempt) {
-        if self.limit_ns == 0 {
+        if attempt.end_ns == 0 {
             return;
         }
         let waited_ns = monotonic_ns().saturating_sub(attempt.begun_ns);
@@ -97,6 +101,12 @@ impl Spin {
 }
 
 impl Attempt {
+    /// When to look for signals that came while spinning.
+    #[must_use]
+    pub fn signal_check(&self) -> Deadline {
+        if self.end_ns == 0 { Deadline::NEVER } else { Deadline::after(SIGNAL_CHECK) }
+    }
+
     /// Spins until `ready`, or the budget is used up (false).
     #[inline]
     pub fn until(&self, mut ready: impl FnMut() -> bool) -> bool {

@@ -181,9 +181,11 @@ impl Link {
             return Ok(Some(frame));
         }
         let deadline = deadline_of(timeout_s)?;
+        let mut may_spin = true;
         loop {
-            let waited = py.detach(|| link.wait_frames(deadline)).map_err(link_error)?;
-            if waited == Waited::Interrupted {
+            let waited = py.detach(|| link.wait_frames(deadline, may_spin)).map_err(link_error)?;
+            may_spin = waited != Waited::Interrupted;
+            if !may_spin {
                 py.check_signals()?;
             }
             if let Some(frame) = receive()? {

@@ -73,12 +73,13 @@ impl WaitSet {
             return Ok(ready);
         }
         let deadline = deadline_of(timeout_s)?;
-        let spin_ns = spin_us.saturating_mul(1000);
+        let mut spin_ns = spin_us.saturating_mul(1000);
         loop {
             match py.detach(|| self.core.wait(deadline, spin_ns)).map_err(link_error)? {
                 Outcome::Ready(ready) => return Ok(ready),
                 Outcome::Interrupted => py.check_signals()?,
             }
+            spin_ns = 0;
         }
     }
 

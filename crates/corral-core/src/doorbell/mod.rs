@@ -23,14 +23,17 @@ use crate::sync::{AtomicU32, Ordering, fence};
 
 /// A word with one sleeper and one ringer: the sleeper sleeps on the word itself.
 pub mod single {
+    use std::io;
+    use std::time::Duration;
+
     use super::{AtomicU32, Ordering, fence};
+    use crate::sys::futex::{self, Woken};
 
     const ASLEEP: u32 = 1;
     const NUMBER: u32 = 2;
 
     /// Announces that the caller is about to sleep. It must look again now, and then sleep while the word holds the result.
-    #[must_use]
-    pub fn enrol(word: &AtomicU32) -> u32 {
+    fn enrol(word: &AtomicU32) -> u32 {
         // Relaxed: only the sleeper sets the bit; the fence orders the store before the look that follows.
         let ticket = (word.load(Ordering::Relaxed) & !ASLEEP).wrapping_add(NUMBER) | ASLEEP;
         word.store(ticket, Ordering::Relaxed);
@@ -40,20 +43,43 @@ pub mod single {
     }
 
     /// Takes the announcement back: the caller is awake.
-    pub fn withdraw(word: &AtomicU32, ticket: u32) {
+    fn withdraw(word: &AtomicU32, ticket: u32) {
         // Relaxed: a ringer that still sees the old value wakes nobody, for nothing.
         word.store(ticket & !ASLEEP, Ordering::Relaxed);
     }
 
-    /// After something was made visible: must the caller wake the sleeper? True once per enrolment.
+    /// Must the caller wake the sleeper? True once per enrolment.
     #[inline]
-    #[must_use]
-    pub fn answer(word: &AtomicU32) -> bool {
+    fn answer(word: &AtomicU32) -> bool {
         // SeqCst: pairs with the fence in `enrol` (INV-BELL-1).
         fence(Ordering::SeqCst);
         // Relaxed: ordered by the fence; a stale value is one that was enrolled before what the sleeper looks at now.
         let seen = word.load(Ordering::Relaxed);
         seen & ASLEEP != 0 && clear(word, seen)
+    }
+
+    /// After something was made visible: wakes the sleeper, if there is one.
+    #[inline]
+    pub fn ring(word: &AtomicU32) {
+        if answer(word) {
+            futex::wake(word, 1);
+        }
+    }
+
+    /// Enrols, looks again, and sleeps for what `remaining` then says (None: without an end).
+    ///
+    /// # Errors
+    ///
+    /// The system's: none is expected.
+    pub fn sleep(
+        word: &AtomicU32,
+        remaining: impl FnOnce() -> Option<Duration>,
+        mut is_ready: impl FnMut() -> bool,
+    ) -> io::Result<Woken> {
+        let ticket = enrol(word);
+        let woken = if is_ready() { Ok(Woken::Changed) } else { futex::wait(word, ticket, remaining()) };
+        withdraw(word, ticket);
+        woken
     }
 
     #[cold]

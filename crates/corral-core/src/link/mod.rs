@@ -112,7 +112,7 @@ impl Shared {
         if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) || !capacity.is_power_of_two() {
             return Err(LinkError::Unfit("a ring's capacity is a power of two from 256 bytes to 1 GiB"));
         }
-        let reference = heap.alloc(layout::block_bytes(capacity))?.reference;
+        let reference = heap.alloc_sparse(layout::block_bytes(capacity))?.reference;
         let shared = Self::over(heap, reference, capacity)?;
         for (offset, value) in [
             (layout::CAPACITY_AT, capacity as u64),

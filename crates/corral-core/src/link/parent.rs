@@ -14,12 +14,11 @@ use crate::region::{Damaged, Memory, Region};
 use crate::ring::layout::{BLOCK, State};
 use crate::ring::{Consumer, Producer, Ring};
 use crate::sync::Ordering;
-use crate::sys::futex;
 
 /// The parent's side.
 #[derive(Debug)]
 pub struct ParentLink {
-    shared: Shared,
+    pub(super) shared: Shared,
     bell: Arc<Bell>,
     outgoing: Exclusive<Outgoing>,
     incoming: Exclusive<Consumer<Region>>,
@@ -122,10 +121,7 @@ impl ParentLink {
             outgoing.prune()?;
             outgoing.in_flight.push_back(InFlight { position, id: tag.id, reference });
         }
-        let word = self.shared.half(layout::FRAMES_WORD_AT)?;
-        if single::answer(word) {
-            futex::wake(word, 1);
-        }
+        single::ring(self.shared.half(layout::FRAMES_WORD_AT)?);
         Ok(Some(position))
     }
 
@@ -224,10 +220,7 @@ impl ParentLink {
 
     fn give_room(&self, incoming: &mut Consumer<Region>) -> Result<(), LinkError> {
         incoming.publish()?;
-        let word = self.shared.half(layout::ROOM_WORD_AT)?;
-        if single::answer(word) {
-            futex::wake(word, 1);
-        }
+        single::ring(self.shared.half(layout::ROOM_WORD_AT)?);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::region::{Memory, Region};
 use crate::ring::{Consumer, Producer, Ring};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::clock::monotonic_ns;
-use crate::sys::futex;
+use crate::sys::futex::Woken;
 use crate::wait::{Deadline, Spin};
 
 /// How waiting ended.
@@ -24,7 +24,7 @@ pub enum Waited {
     Ready,
     /// The time is up.
     TimedOut,
-    /// A signal handler wants to run.
+    /// A signal handler may want to run.
     Interrupted,
 }
 
@@ -125,21 +125,26 @@ impl WorkerLink {
         result.map(Some)
     }
 
-    /// Waits until there may be a frame: spins a little, then parks.
+    /// Waits until there may be a frame: spins a little if `may_spin`, then parks.
     ///
     /// # Errors
     ///
     /// [`LinkError::Busy`] when another thread waits, or the system's.
-    pub fn wait_frames(&self, deadline: Deadline) -> Result<Waited, LinkError> {
+    pub fn wait_frames(&self, deadline: Deadline, may_spin: bool) -> Result<Waited, LinkError> {
         let mut spin = self.waiting.enter().ok_or(LinkError::Busy)?;
         let ready = || self.tasks.has_frames().unwrap_or(true);
-        let begun = spin.begin(self.spin_ns(), deadline);
-        if begun.until(ready) {
+        let limit_ns = if may_spin { self.spin_ns() } else { 0 };
+        let attempt = spin.begin(limit_ns, deadline);
+        if attempt.until(ready) {
             spin.succeeded();
             return Ok(Waited::Ready);
         }
-        let waited = self.park(layout::FRAMES_WORD_AT, deadline, ready)?;
-        spin.parked(&begun);
+        let first_end = deadline.min(attempt.signal_check());
+        let waited = self.park(layout::FRAMES_WORD_AT, first_end, ready)?;
+        if waited == Waited::TimedOut && !deadline.has_passed() {
+            return Ok(Waited::Interrupted);
+        }
+        spin.parked(&attempt);
         Ok(waited)
     }
 
@@ -168,25 +173,17 @@ impl WorkerLink {
         self.park(layout::ROOM_WORD_AT, Deadline::NEVER, || !matches!(outgoing.claim(body_bytes), Ok(None)))
     }
 
-    /// Enrols on a word of the link, looks again, and sleeps.
     fn park(
         &self,
         word_at: usize,
         deadline: Deadline,
-        mut ready: impl FnMut() -> bool,
+        ready: impl FnMut() -> bool,
     ) -> Result<Waited, LinkError> {
-        let word = self.shared.half(word_at)?;
-        let ticket = single::enrol(word);
-        if ready() {
-            single::withdraw(word, ticket);
-            return Ok(Waited::Ready);
-        }
-        let woken = futex::wait(word, ticket, deadline.remaining());
-        single::withdraw(word, ticket);
-        Ok(match woken? {
-            futex::Woken::Interrupted => Waited::Interrupted,
-            futex::Woken::TimedOut => Waited::TimedOut,
-            futex::Woken::Notified | futex::Woken::Changed => Waited::Ready,
+        let woken = single::sleep(self.shared.half(word_at)?, || deadline.remaining(), ready)?;
+        Ok(match woken {
+            Woken::Interrupted => Waited::Interrupted,
+            Woken::TimedOut => Waited::TimedOut,
+            Woken::Notified | Woken::Changed => Waited::Ready,
         })
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! INV-WAIT-1: a waiter looks at every ring after it has enrolled and before it sleeps.
 //! INV-WAIT-2: enrolled in the background implies that no foreground waiter was active when the enrolment was made, or that it
-//! takes the enrolment back (see `turn`).
+//! takes the enrolment back (see [`crate::turn`]).
 //! INV-WAIT-3: a descriptor is reported once: whoever takes its record out of the list reports it.
 //! INV-WAIT-4: every process that rings the bell has a descriptor here that becomes readable when it dies, so that the ring it
 //! did not live to make is replaced.
@@ -19,7 +19,6 @@
 //! A kick is kept until the seat's waiter has seen it: the next wait returns at once if nobody was waiting.
 
 mod seat;
-mod turn;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +28,6 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use seat::{Seat, Seated};
-use turn::Turn;
 
 use crate::bell::Bell;
 use crate::doorbell::{Role, shared};
@@ -37,6 +35,7 @@ use crate::link::{LinkError, ParentLink};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::descriptor::duplicate;
 use crate::sys::event::signal_eventfd;
+use crate::turn::{StoodBy, Turn};
 use crate::wait::Deadline;
 
 /// What a wait came to.
@@ -44,7 +43,7 @@ use crate::wait::Deadline;
 pub enum Outcome {
     /// Tokens of what is ready; none on a time-out or a kick.
     Ready(Vec<u64>),
-    /// A signal handler wants to run; then wait again.
+    /// A signal handler may want to run; then wait again, without spinning.
     Interrupted,
 }
 
@@ -235,17 +234,21 @@ impl WaitSet {
                 return Ok(Outcome::Ready(ready));
             }
         }
+        let first_end = deadline.min(attempt.signal_check());
         loop {
             if self.foreground.take_kick() {
                 return Ok(Outcome::Ready(Vec::new()));
             }
-            if self.sleep(Role::Foreground, seated, deadline, &mut ready)? == Sleep::Interrupted {
+            if self.sleep(Role::Foreground, seated, first_end, &mut ready)? == Sleep::Interrupted {
                 return Ok(Outcome::Interrupted);
             }
             self.look_at_links(seated, &mut ready);
             if !ready.is_empty() || deadline.has_passed() {
                 seated.spin.parked(&attempt);
                 return Ok(Outcome::Ready(ready));
+            }
+            if first_end.has_passed() {
+                return Ok(Outcome::Interrupted);
             }
         }
     }
@@ -263,7 +266,7 @@ impl WaitSet {
             if self.background.take_kick() {
                 return Ok(Outcome::Ready(Vec::new()));
             }
-            if woken == turn::StoodBy::Interrupted {
+            if woken == StoodBy::Interrupted {
                 return Ok(Outcome::Interrupted);
             }
             let slept = self.sleep(Role::Background, &mut seated, Deadline::NEVER, &mut ready)?;

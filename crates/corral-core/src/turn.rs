@@ -20,7 +20,7 @@ const ENTRY: u32 = 2;
 
 /// How a stand-by ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StoodBy {
+pub(crate) enum StoodBy {
     /// The foreground has been away for a while (or there was a kick or a nudge).
     Free,
     /// A signal handler wants to run.
@@ -29,7 +29,7 @@ pub(super) enum StoodBy {
 
 /// Private words of one process.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     /// Number of entries, and whether the last one is still inside.
     foreground: AtomicU32,
     /// The background sleeps on this while it stands by; whoever wakes it counts it up.
@@ -42,7 +42,7 @@ pub(super) struct Turn {
 
 impl Turn {
     /// The foreground begins to wait.
-    pub(super) fn enter(&self) {
+    pub(crate) fn enter(&self) {
         // Relaxed: only the one foreground waiter writes; the fence orders it (INV-TURN-1).
         let last = self.foreground.load(Ordering::Relaxed);
         self.foreground.store((last & !ACTIVE).wrapping_add(ENTRY) | ACTIVE, Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl Turn {
     }
 
     /// The foreground has done.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         // Relaxed: as in `enter` (INV-TURN-2).
         let now = self.foreground.load(Ordering::Relaxed);
         self.foreground.store(now & !ACTIVE, Ordering::Relaxed);
@@ -63,20 +63,26 @@ impl Turn {
     }
 
     /// Is somebody waiting in the foreground?
-    pub(super) fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         // Relaxed: callers have a fence before, or only want to know roughly.
         self.foreground.load(Ordering::Relaxed) & ACTIVE != 0
     }
 
+    /// Does the background stand by without an end?
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn is_deep(&self) -> bool {
+        self.deep.load(Ordering::Relaxed)
+    }
+
     /// Ends a stand-by.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // Release: pairs with the Acquire in `stand_by`: it sees what the waker wrote before.
         self.chair.fetch_add(1, Ordering::Release);
         futex::wake(&self.chair, 1);
     }
 
     /// The background should look now instead of waiting for the end of the grace.
-    pub(super) fn nudge(&self) {
+    pub(crate) fn nudge(&self) {
         // Relaxed: the fence orders it; pairs with the one in `settle_in`.
         self.nudged.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -86,7 +92,7 @@ impl Turn {
     }
 
     /// Stands by until no foreground waiter has come for the grace. `seen` is what the background last saw of the foreground.
-    pub(super) fn stand_by(
+    pub(crate) fn stand_by(
         &self,
         seen: &mut u32,
         is_kicked: impl Fn() -> bool,
@@ -130,3 +136,6 @@ impl Turn {
         if self.foreground.load(Ordering::Relaxed) == now { Some(None) } else { Some(Some(Duration::ZERO)) }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;
