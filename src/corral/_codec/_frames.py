@@ -107,8 +107,10 @@ def bundle(obj: object) -> bytes:
     return _groups.encode_whole(obj, reply=False)[0]
 
 
-def decode(payload: bytes | memoryview, buffers: Sequence[object] = ()) -> object:
+def decode(payload: bytes | memoryview, buffers: Sequence[object] = (), *, upstream: bool = False) -> object:
     """Rebuild what `encode`, `encode_reply` or `bundle` encoded; arrays are views of `buffers`.
+
+    `upstream` says that it comes from the process that started this one, as `install`'s groups do.
 
     Raises:
         DecodeError: Its cause is what rebuilding raised.
@@ -117,7 +119,7 @@ def decode(payload: bytes | memoryview, buffers: Sequence[object] = ()) -> objec
         if payload[0] == 0:
             from corral._codec._install import after_prelude
 
-            payload = after_prelude(payload)
+            payload = after_prelude(payload, upstream=upstream)
         return loads(payload, buffers=buffers)
     except Exception as exc:
         from corral.errors import DecodeError
@@ -125,10 +127,10 @@ def decode(payload: bytes | memoryview, buffers: Sequence[object] = ()) -> objec
         raise DecodeError(f"cannot rebuild what arrived: {type(exc).__name__}: {exc}") from exc
 
 
-def unbundle(data: bytes | memoryview) -> object:
-    """Rebuild what `bundle` encoded.
+def unbundle(data: bytes | memoryview, *, upstream: bool = False) -> object:
+    """Rebuild what `bundle` encoded; `upstream` as for `decode`.
 
     Raises:
         DecodeError: Its cause is what rebuilding raised.
     """
-    return decode(data)
+    return decode(data, upstream=upstream)

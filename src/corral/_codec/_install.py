@@ -51,13 +51,13 @@ def load(blob: bytes, *, upstream: bool) -> object:
     return None
 
 
-def after_prelude(message: bytes | memoryview) -> memoryview:
+def after_prelude(message: bytes | memoryview, *, upstream: bool) -> memoryview:
     """Load the definitions that a self-contained message carries; returns the payload that follows them."""
     whole = memoryview(message)
     end = 9 + int.from_bytes(whole[1:9], "little")
     with registry.lock:
         for blob in loads(whole[9:end]):
-            load(blob, upstream=False)
+            load(blob, upstream=upstream)
     return whole[end:]
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from _thread import RLock
 from _weakref import ref
 
@@ -163,10 +164,13 @@ def remember(key: Key, obj: object, *, weakly: bool = False) -> None:
 
 
 def _in_forked_child() -> None:
-    """A forked child knows all that its parent knew; what it defines from now on is its own."""
+    """A forked child knows all that its parent knew, and so the other way round; new keys are its own."""
     global _origin, lock  # noqa: PLW0603 - the parent's lock may have been held by a thread that is not here
     _origin = 0
     lock = RLock()
+    for definition in definitions.values():
+        definition.upstream = True
+    given.update(sys.modules["__main__"].__dict__)
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
