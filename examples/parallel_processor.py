@@ -21,14 +21,14 @@ import os
 import sysconfig
 import time
 import warnings
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import corral
 from corral.cli import table
 from corral.cli.progress import open_bar, wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -167,7 +167,7 @@ def merge(reports: Sequence[FileReport]) -> Totals:
 
 def standard_library() -> list[str]:
     """List the Python files of this interpreter's standard library, without what was installed into it."""
-    found = []
+    found: list[str] = []
     for folder, subfolders, names in os.walk(sysconfig.get_path("stdlib")):
         subfolders[:] = sorted(set(subfolders) - {"site-packages", "dist-packages", "__pycache__"})
         found.extend(os.path.join(folder, name) for name in sorted(names) if name.endswith(".py"))
@@ -229,7 +229,7 @@ def with_corral_executor(
 
 
 # multiprocessing comes before corral, so that it forks a process without threads.
-WAYS: dict[str, Callable[..., Iterable[object]]] = {
+WAYS: dict[str, Callable[..., Iterator[Any]]] = {
     "sequential": sequential,
     "multiprocessing.Pool": with_multiprocessing,
     "corral.Pool": with_corral_pool,
@@ -252,7 +252,7 @@ def run_all(
     print(table.conditions(workers=workers, items=len(items), unit=unit), flush=True)
     for name, way in WAYS.items():
         gc.collect()
-        results = []
+        results: list[Result] = []
         with open_bar(show=bars, total=len(items), unit=unit.rstrip("s"), title=f"{name:20}") as bar:
             start = time.perf_counter()
             for count, result in enumerate(way(function, items, workers, chunksize), 1):
