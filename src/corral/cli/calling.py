@@ -122,6 +122,11 @@ def call_for_value(item: Item) -> object:
         return _failure_of(error)
 
 
+def is_ready(_nothing: object) -> bool:
+    """Tell that this worker has been prepared."""
+    return _ready is not None
+
+
 def _function() -> Function:
     if _ready is None:
         message = "prepare() has not run in this process"

@@ -13,38 +13,40 @@ Failure:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from corral.cli import errors, table
-from corral.cli.calling import Failure, Item, Recipe, call_for_value, prepare
+from corral.cli.calling import Failure, Item, Recipe, call_for_value, is_ready, prepare
 from corral.cli.progress import open_bar, wanted
 from corral.cli.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from corral.cli.arguments import Options
 
 Results = list[object]
+_WHY_DIFFERENT = "does the function give the same answer every time?"
 _PAYS = 1.1
 """A speed-up below this is not worth another process."""
 
 
 class _Pool(Protocol):
     def map(
-        self, func: Callable[[Item], object], iterable: Sequence[Item], chunksize: int | None = None
-    ) -> Results: ...
+        self, func: Callable[[Any], object], iterable: Sequence[object], chunksize: int = ...
+    ) -> Iterable[object]: ...
 
 
 class Contestant(NamedTuple):
     """A way of running the work in parallel: its name, and how to start it."""
 
     name: str
-    start: Callable[..., AbstractContextManager[object]]
+    start: Callable[..., AbstractContextManager[_Pool]]
 
 
 def contestants() -> list[Contestant]:
@@ -56,12 +58,12 @@ def contestants() -> list[Contestant]:
     return [
         Contestant(
             "multiprocessing.Pool",
-            cast("Callable[..., AbstractContextManager[object]]", multiprocessing.Pool),
+            cast("Callable[..., AbstractContextManager[_Pool]]", multiprocessing.Pool),
         ),
-        Contestant("corral.Pool", cast("Callable[..., AbstractContextManager[object]]", corral.Pool)),
+        Contestant("corral.Pool", cast("Callable[..., AbstractContextManager[_Pool]]", corral.Pool)),
         Contestant(
             "corral executor",
-            cast("Callable[..., AbstractContextManager[object]]", corral.ProcessPoolExecutor),
+            cast("Callable[..., AbstractContextManager[_Pool]]", corral.ProcessPoolExecutor),
         ),
     ]
 
@@ -76,40 +78,42 @@ def run(options: Options, *, rivals: Sequence[Contestant] | None = None) -> int:
     """
     recipe = Recipe(options.function, options.kind, options.encoding, in_worker=False)
     prepare(recipe)
-    source = open_source(options.inputs, patterns=options.files, kind=options.kind, encoding=options.encoding)
     show = wanted(options.progress, stdout_is_shown=False)
     workers = options.workers or table.cores_available()
     rivals = contestants() if rivals is None else rivals
-    with open_bar(show=show, total=1 + len(rivals), unit="run", title="corral compare") as bar:
+    with (
+        open_source(
+            options.inputs, patterns=options.files, kind=options.kind, encoding=options.encoding
+        ) as source,
+        open_bar(show=show, total=2 + len(rivals), unit="run", title="corral compare") as bar,
+    ):
         items, expected, seconds, complete = _sequential(source.items(), budget_s=options.budget_s)
         bar.update()
         if not items:
             message = "the input has no items: nothing to compare"
             raise errors.UsageError(message)
-        runs = [table.Run("sequential", seconds)]
-        differing = []
+        runs, remarks = [table.Run("sequential", seconds)], _failures(expected)
         for rival in rivals:
-            results, seconds = _parallel(
-                rival, items, recipe._replace(in_worker=True), workers=workers, chunksize=options.chunksize
-            )
-            runs.append(table.Run(rival.name, seconds))
-            if not _all_same(expected, results):
-                differing.append(rival.name)
+            try:
+                results, seconds = _parallel(rival, items, recipe, workers, options.chunksize)
+            except Exception as error:
+                remarks.append(f"{rival.name} could not do it: {type(error).__name__}: {error}")
+            else:
+                runs.append(table.Run(rival.name, seconds))
+                if not _all_same(expected, results):
+                    remarks.append(f"RESULTS DIFFER between {rival.name} and sequential: {_WHY_DIFFERENT}")
             bar.update()
-        _, start_s = _parallel(
-            rivals[-1], items[:1], recipe._replace(in_worker=True), workers=workers, chunksize=None
-        )
-    start_s = max(0.0, start_s - runs[0].seconds / len(items))
-    _report(runs, start_s=start_s, workers=workers, items=len(items), complete=complete)
-    failures = [result for result in expected if isinstance(result, Failure)]
-    if failures:
-        print(f"{len(failures):,} of {len(items):,} items failed; the first: {failures[0].summary}")
-    if differing:
-        print(
-            f"RESULTS DIFFER from the sequential run: {', '.join(differing)}. "
-            "Does the function give the same answer every time?"
-        )
-    return errors.SOME_FAILED if failures or differing else errors.OK
+        start_s = _start_up(rivals[-1], recipe, workers)
+    _report(runs, remarks, start_s=start_s, workers=workers, items=len(items), complete=complete)
+    return errors.SOME_FAILED if remarks else errors.OK
+
+
+def _failures(results: Results) -> list[str]:
+    """Remark on the items whose call failed."""
+    failures = [result for result in results if isinstance(result, Failure)]
+    if not failures:
+        return []
+    return [f"{len(failures):,} of {len(results):,} items failed; the first: {failures[0].summary}"]
 
 
 def _sequential(source: Iterator[Item], *, budget_s: float) -> tuple[list[Item], Results, float, bool]:
@@ -127,7 +131,8 @@ def _sequential(source: Iterator[Item], *, budget_s: float) -> tuple[list[Item],
         if not batch:
             return items, results, spent_s, True
         start = time.perf_counter()
-        results.extend(map(call_for_value, batch))
+        with contextlib.redirect_stdout(sys.stderr):
+            results.extend(map(call_for_value, batch))
         took_s = time.perf_counter() - start
         items.extend(batch)
         spent_s += took_s
@@ -136,14 +141,23 @@ def _sequential(source: Iterator[Item], *, budget_s: float) -> tuple[list[Item],
 
 
 def _parallel(
-    rival: Contestant, items: list[Item], recipe: Recipe, *, workers: int, chunksize: int | None
+    rival: Contestant, items: list[Item], recipe: Recipe, workers: int, chunksize: int | None
 ) -> tuple[Results, float]:
     """Run all items on `rival`'s workers; the time includes starting and stopping them."""
+    recipe = recipe._replace(in_worker=True)
     options = {} if chunksize is None else {"chunksize": chunksize}
     start = time.perf_counter()
     with rival.start(workers, initializer=prepare, initargs=(recipe,)) as pool:
-        results = list(cast("_Pool", pool).map(call_for_value, items, **options))
+        results = list(pool.map(call_for_value, items, **options))
     return results, time.perf_counter() - start
+
+
+def _start_up(rival: Contestant, recipe: Recipe, workers: int) -> float:
+    """Time workers that get nothing to do but to be ready."""
+    start = time.perf_counter()
+    with rival.start(workers, initializer=prepare, initargs=(recipe._replace(in_worker=True),)) as pool:
+        list(pool.map(is_ready, [0] * workers))
+    return time.perf_counter() - start
 
 
 def _all_same(expected: Results, results: Results) -> bool:
@@ -163,7 +177,15 @@ def _same(one: object, other: object) -> bool:
     return repr(one) == repr(other)
 
 
-def _report(runs: Sequence[table.Run], *, start_s: float, workers: int, items: int, complete: bool) -> None:
+def _report(
+    runs: Sequence[table.Run],
+    remarks: Sequence[str],
+    *,
+    start_s: float,
+    workers: int,
+    items: int,
+    complete: bool,
+) -> None:
     """Print the table and what it means."""
     print(table.conditions(workers=workers, items=items, unit="items"))
     if not complete:
@@ -172,7 +194,7 @@ def _report(runs: Sequence[table.Run], *, start_s: float, workers: int, items: i
     print(table.render(runs, workers=workers, items=items))
     print()
     print(verdict(runs, start_s=start_s, workers=workers, items=items))
-    sys.stdout.flush()
+    print("\n".join(remarks), end="\n" if remarks else "", flush=True)
 
 
 def verdict(runs: Sequence[table.Run], *, start_s: float, workers: int, items: int) -> str:
@@ -185,7 +207,9 @@ def verdict(runs: Sequence[table.Run], *, start_s: float, workers: int, items: i
         items: How many items each run had.
     """
     sequential_s = runs[0].seconds
-    best = min((run for run in runs[1:] if run.name.startswith("corral")), key=lambda run: run.seconds)
+    best = min((run for run in runs[1:] if run.name.startswith("corral")), key=_seconds, default=None)
+    if best is None:
+        return "Nothing to compare: corral's runs failed."
     width = table.lanes(workers=workers, items=items)
     each_s = sequential_s / items
     hand_over_s = max(0.0, best.seconds - sequential_s / width - start_s) / items
@@ -205,3 +229,7 @@ def verdict(runs: Sequence[table.Run], *, start_s: float, workers: int, items: i
     else:
         reason = "the cores are busy with something else, or the function waits for something that is shared."
     return f"Parallel does not pay: {reason}\n{facts}"
+
+
+def _seconds(run: table.Run) -> float:
+    return run.seconds

@@ -13,7 +13,6 @@ Failure:
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -25,12 +24,14 @@ from corral.cli.progress import Bar, open_bar, wanted
 from corral.cli.source import Source, open_source
 from corral.cli.table import cores_available, duration
 from corral.cli.target import resolve
+from corral.errors import CorralError, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from corral.cli.arguments import Options
+    from corral.errors import WorkerLost
 
 
 class MappingPool(Protocol):
@@ -69,21 +70,27 @@ def run(options: Options, *, make_pool: PoolMaker) -> int:
         UsageError: Before any work, when something asked for cannot be had.
     """
     resolve(options.function)
-    source = open_source(options.inputs, patterns=options.files, kind=options.kind, encoding=options.encoding)
     to_stdout = options.output in {None, "-"}
     show = wanted(options.progress, stdout_is_shown=to_stdout and sys.stdout.isatty())
     workers = options.workers or cores_available()
     recipe = Recipe(options.function, options.kind, options.encoding)
     started = time.perf_counter()
     with (
+        open_source(
+            options.inputs, patterns=options.files, kind=options.kind, encoding=options.encoding
+        ) as source,
         open_sink(options.output) as sink,
         open_bar(show=show, total=source.total) as bar,
         make_pool(workers, initializer=prepare, initargs=(recipe,)) as pool,
     ):
         work = _Mapping(source, sink, bar, stop_at_first=options.errors == "stop")
-        with contextlib.suppress(_StoppedAtError):
+        try:
             work.consume(_outcomes(pool, source, options))
             sink.commit()
+        except _StoppedAtError:
+            pass
+        except CorralError as error:
+            work.give_up(error)
     elapsed_s = time.perf_counter() - started
     if work.failed or sys.stderr.isatty():
         _summarise(work, options, elapsed_s=elapsed_s, workers=workers, whole=sink.committed)
@@ -112,12 +119,14 @@ class _Mapping:
 
     def consume(self, outcomes: Iterator[Outcome]) -> None:
         """Take every outcome; afterwards account for the items a dead worker took with it."""
+        from corral.errors import WorkerLost
+
         while True:
             try:
                 outcome = next(outcomes)
             except StopIteration:
                 break
-            except Exception as error:
+            except WorkerLost as error:
                 self._lose(error)
                 continue
             self._settle(outcome)
@@ -135,15 +144,21 @@ class _Mapping:
             self._fail(place, outcome.failure)
         self._bar.update()
 
-    def _lose(self, error: Exception) -> None:
+    def give_up(self, error: CorralError) -> None:
+        """Account for a pool that could not go on."""
+        unsettled = self._source.unsettled()
+        self.failed += len(unsettled)
+        self._bar.say(f"corral: {error}")
+        if unsettled:
+            self._bar.say(f"corral: {len(unsettled):,} items begun have no result, the first: {unsettled[0]}")
+
+    def _lose(self, error: WorkerLost) -> None:
         """Remember why an item has no outcome; which one it was is known when all others are in."""
-        if not _is_loss(error):
-            raise error
-        self._losses.append(" ".join(f"{type(error).__name__}: {error}".split()))
+        self._losses.append(_epitaph(error))
         self._bar.update()
         if self._stop_at_first:
             self.failed += 1
-            self._bar.say(f"corral: {self._losses[-1]}")
+            self._bar.say(f"corral: {self._losses[-1]}, and an item with it")
             raise _StoppedAtError
 
     def _fail(self, place: str, failure: Failure) -> None:
@@ -156,11 +171,10 @@ class _Mapping:
             raise _StoppedAtError
 
 
-def _is_loss(error: Exception) -> bool:
-    """Tell a worker's death, which costs its items only, from what ends the map."""
-    from corral.errors import WorkerLost
-
-    return isinstance(error, WorkerLost)
+def _epitaph(error: WorkerLost) -> str:
+    """Say in one line how a worker died."""
+    parts = [f"worker {error.pid} {describe_exit(error.exitcode)}", *error.details.split("\n")]
+    return "; ".join(part for part in parts if part)
 
 
 def _summarise(work: _Mapping, options: Options, *, elapsed_s: float, workers: int, whole: bool) -> None:
@@ -172,9 +186,7 @@ def _summarise(work: _Mapping, options: Options, *, elapsed_s: float, workers: i
         duration(elapsed_s),
     ]
     if options.output not in {None, "-"}:
-        parts.append(
-            f"written to {options.output}" if whole else f"{options.output} not written (--errors stop)"
-        )
+        parts.append(f"written to {options.output}" if whole else f"{options.output} not written")
     elif not whole:
-        parts.append("stopped at the first failure (--errors stop)")
+        parts.append("stopped early")
     print(f"corral: {', '.join(parts)}", file=sys.stderr)

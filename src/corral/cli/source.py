@@ -27,6 +27,7 @@ from corral.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Self
 
 STDIN = "-"
 _COUNTED_BYTES = 1 << 30
@@ -36,15 +37,27 @@ _COUNTED_BYTES = 1 << 30
 class Source:
     """Items pulled from somewhere, each with its place for messages.
 
-    Not thread-safe: one thread pulls.
+    Not thread-safe: one thread pulls. Owns the files it reads: leave its context to close them.
     """
 
-    def __init__(self, pieces: Iterator[tuple[str, bytes | str]], total: int | None) -> None:
+    def __init__(
+        self,
+        pieces: Iterator[tuple[str, bytes | str]],
+        total: int | None,
+        opened: contextlib.ExitStack | None = None,
+    ) -> None:
         """Number the pieces (place, raw item) of the input; `total` is None where nobody can know it."""
         self._pieces = pieces
+        self._opened = opened or contextlib.ExitStack()
         self._places: dict[int, str] = {}
         self.total = total
         self.pulled = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._opened.close()
 
     def items(self) -> Iterator[Item]:
         """Pull the input. Blocking: as long as the input makes us wait."""
@@ -84,14 +97,12 @@ def open_source(inputs: Sequence[str], *, patterns: Sequence[str], kind: str, en
             "(use - to type lines in)"
         )
         raise UsageError(message)
-    with contextlib.ExitStack() as opened:
-        streams = [(name, opened.enter_context(_open(name))) for name in names]
-        total = _count_lines(streams) if kind == "line" else None
-        opened.pop_all()
     _check_encoding(encoding)
-    return Source(
-        _lines(streams, skip_blank=kind == "jsonl", utf8=codecs.lookup(encoding).name == "utf-8"), total
-    )
+    with contextlib.ExitStack() as opened:
+        streams = [(name, _open(name, opened)) for name in names]
+        total = _count_lines(streams) if kind == "line" else None
+        utf8 = codecs.lookup(encoding).name == "utf-8"
+        return Source(_lines(streams, skip_blank=kind == "jsonl", utf8=utf8), total, opened.pop_all())
 
 
 def expand(patterns: Sequence[str]) -> list[str]:
@@ -126,15 +137,15 @@ def _check_encoding(encoding: str) -> None:
         raise UsageError(message)
 
 
-def _open(name: str) -> BinaryIO:
-    """Open one input for reading bytes."""
+def _open(name: str, opened: contextlib.ExitStack) -> BinaryIO:
+    """Open one input for reading bytes; all but standard input is to be closed with `opened`."""
     if name == STDIN:
         if sys.stdin is None:
             message = "standard input is closed: name a file"
             raise UsageError(message)
         return sys.stdin.buffer
     try:
-        return open(name, "rb")
+        return opened.enter_context(open(name, "rb"))
     except IsADirectoryError:
         message = f"{name} is a folder: name its files with --files '{os.path.join(name, '**', '*')}'"
         raise UsageError(message) from None
@@ -173,13 +184,12 @@ def _lines(
     """Yield every line without its end, as bytes: a line that cannot be decoded is that item's failure."""
     for name, stream in streams:
         shown = "<stdin>" if name == STDIN else name
-        with contextlib.closing(stream) if name != STDIN else contextlib.nullcontext():
-            for number, ended in enumerate(stream, 1):
-                line = (
-                    ended[:-2] if ended.endswith(b"\r\n") else ended[:-1] if ended.endswith(b"\n") else ended
-                )
-                if utf8 and number == 1:
-                    line = line.removeprefix(codecs.BOM_UTF8)
-                if skip_blank and not line.strip():
-                    continue
-                yield f"{shown}:{number}", line
+        for number, ended in enumerate(stream, 1):
+            line = ended.removesuffix(b"\n")
+            if len(line) < len(ended):
+                line = line.removesuffix(b"\r")
+            if utf8 and number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if skip_blank and not line.strip():
+                continue
+            yield f"{shown}:{number}", line

@@ -72,7 +72,12 @@ def render(runs: Sequence[Run], *, workers: int, items: int) -> str:
                 duration(overhead_s / items) if items else "",
             ),
         )
-    return "\n".join([*_align(rows), f"(ideal: sequential / {width}; overhead: time beyond the ideal)"])
+    return "\n".join(
+        [
+            *_align(rows),
+            f"(ideal: sequential / {width}; overhead: time beyond the ideal, in all and per item)",
+        ]
+    )
 
 
 def duration(seconds: float) -> str:
