@@ -43,6 +43,8 @@ impl Deadline {
 
 /// Looks at the clock once in so many turns: it costs as much as some ten of them.
 const TURNS_PER_CLOCK: u32 = 32;
+/// Spin so long before offering the processor to others: less than an answer takes of a peer that spins too.
+const POLITE_AFTER_NS: u64 = 4_000;
 /// Never spin for less, or a success could never be seen again.
 const SHORTEST_NS: u64 = 2_000;
 /// Waking a sleeper on another processor takes about this long: a sleep that was hardly longer should have been a spin.
@@ -52,7 +54,7 @@ const WAKE_UP_NS: u64 = 60_000;
 /// the caller to run the handler; the next one has no such end.
 const SIGNAL_CHECK: Duration = Duration::from_millis(20);
 
-/// A budget for spinning: halved when spinning was in vain, doubled when it was not, or would not have been.
+/// A budget for spinning: halved when spinning was in vain, doubled when it was not, whole when it would not have been.
 #[derive(Debug, Default)]
 pub struct Spin {
     budget_ns: u64,
@@ -93,7 +95,8 @@ impl Spin {
         }
         let waited_ns = monotonic_ns().saturating_sub(attempt.begun_ns);
         if waited_ns <= self.limit_ns.saturating_add(WAKE_UP_NS) {
-            self.succeeded();
+            // At once, not by and by: two waiters that both spin a little too briefly would go on to wake each other for ever.
+            self.budget_ns = self.limit_ns;
         } else {
             self.budget_ns = (self.budget_ns / 2).max(SHORTEST_NS.min(self.limit_ns));
         }
@@ -120,8 +123,13 @@ impl Attempt {
                 }
                 spin_loop();
             }
-            if monotonic_ns() >= self.end_ns {
+            let now_ns = monotonic_ns();
+            if now_ns >= self.end_ns {
                 return false;
+            }
+            if now_ns.saturating_sub(self.begun_ns) >= POLITE_AFTER_NS {
+                // Whom we wait for may have been put on this very processor: then it runs only if we let it.
+                std::thread::yield_now();
             }
         }
     }
@@ -147,6 +155,16 @@ mod tests {
         for _ in 0..20 {
             spin.succeeded();
         }
+        assert_eq!(spin.budget_ns, 40_000);
+    }
+
+    #[test]
+    fn a_sleep_that_was_short_gives_the_whole_budget_back() {
+        let mut spin = Spin::default();
+        let begun = spin.begin(40_000, Deadline::NEVER);
+        spin.parked(&Attempt { begun_ns: begun.begun_ns.saturating_sub(1_000_000_000), ..begun });
+        let again = spin.begin(40_000, Deadline::NEVER);
+        spin.parked(&again);
         assert_eq!(spin.budget_ns, 40_000);
     }
 

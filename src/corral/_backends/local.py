@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _ENTRY = "corral._worker.loop:run"
 _RING_BYTES = 1 << 18
-_SPIN_US = 50
+# More than two wake-ups take on another processor (20 to 46 us each): a waiter that gives up sooner misses the
+# answer of a peer that had to be woken, sleeps, must be woken in turn, and so the two never get to spinning.
+_SPIN_US = 100
 
 
 class LocalBackend:
