@@ -189,6 +189,20 @@ def test_a_queued_task_can_be_cancelled_and_a_running_one_cannot(
     assert len(done) == 102
 
 
+def test_tasks_that_need_each_other_run_at_once_after_many_short_ones(
+    fresh: ProcessPoolExecutor, tmp_path: Path
+) -> None:
+    for future in [fresh.submit(pow, x, 1) for x in range(2000)]:
+        future.result(30)
+    gate = tmp_path / "gate"
+    marks = [str(tmp_path / f"mark{i}") for i in range(2)]
+    running = [fresh.submit(tasks.mark_and_wait, mark, str(gate)) for mark in marks]
+    for mark in marks:
+        tasks.wait_for_file(mark)
+    gate.touch()
+    assert all(future.result(30) > 0 for future in running)
+
+
 def test_result_with_timeout(executor: ProcessPoolExecutor, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     future = executor.submit(tasks.wait_for_file, str(gate))

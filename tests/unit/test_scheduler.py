@@ -132,3 +132,11 @@ def test_little_waiting_work_stays_while_its_seat_gets_on() -> None:
     scheduler.settled(0, 1, 1000)
     assert scheduler.steal(again=True) is None
     assert scheduler.unsure
+
+
+def test_a_short_task_kept_behind_another_is_looked_at_again_if_a_seat_is_idle() -> None:
+    scheduler = quick(2)
+    assert fill(scheduler, 1) == [0]
+    assert not scheduler.unsure
+    assert fill(scheduler, 1) == [0]
+    assert scheduler.unsure

@@ -204,6 +204,11 @@ class Crew:
             return False
         return seat.link.taken(task.position, task.id)
 
+    @property
+    def unsure(self) -> bool:
+        """Whether a task waits behind another although a worker is idle; to be looked at again soon."""
+        return self._scheduler.unsure
+
     def steal(self, *, again: bool = False) -> bool:
         """Give an idle worker what waits behind another's long task; return whether to look again soon."""
         move = self._scheduler.steal(again=again)

@@ -124,6 +124,10 @@ class Engine:
             task.id = task_id = self._next_id
             self._next_id = task_id + 1
             crew.post(task)
+            if crew.unsure and not self._look_later:
+                # Nothing may arrive that would make anybody look: the task ahead may wait for this one.
+                self._look_later = True
+                self._waitset.kick()
         if not task_id & _LOOK_EVERY:
             # Who submits much also takes in: cheaper than waking the background, which would want the GIL.
             self.poll()

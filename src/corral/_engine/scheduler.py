@@ -56,7 +56,7 @@ class Scheduler:
         self._quick = 0  # how many tasks are a short queue; 0 while tasks are not very short
         self._settled = [0] * seats
         self._suspect = (-1, 0)
-        self.unsure = False  # whether `steal` wants to look again
+        self.unsure = False  # whether `steal` wants to be called soon
 
     def open(self, seat: int) -> None:
         """A fresh worker sits here now, with nothing in flight."""
@@ -78,6 +78,9 @@ class Scheduler:
         `depth` lowers the bound on tasks per seat (for chunks, whose size already follows their duration).
         """
         if depth is None and 0 < self._load[self._next] < self._quick and self._open[self._next]:
+            # What ran there so far was short; whether this is too, or waits for what stands behind it, only
+            # a second look tells.
+            self.unsure = bool(self._idle)
             return self._next
         if self._idle:
             return self._idle[0]
