@@ -116,8 +116,6 @@ class ValuePickler(Pickler):
     Not thread-safe; used once. `met` is there only if there was anything to meet.
     """
 
-    dispatch_table = copyreg.dispatch_table
-
     def __init__(
         self,
         export: Callable[[object], Key],
@@ -130,7 +128,7 @@ class ValuePickler(Pickler):
         self.buffers: list[PickleBuffer] = []
         super().__init__(self._file, 5, buffer_callback=_collector(self.buffers) if out_of_band else None)
         if "multiprocessing.reduction" in sys.modules:
-            self.dispatch_table = _dispatch_table()
+            self.dispatch_table = _dispatch_table()  # without one, pickle takes copyreg's
         self._export = export
         self._annotations = annotations
         self.inline = {id(obj) for obj in inline} if inline else _NOTHING
