@@ -35,7 +35,9 @@ $(VENV)/.stamp-build: $(VENV)/.stamp-tools $(RUST_SOURCES) pyproject.toml
 	$(BIN)/maturin develop --release --locked --quiet --extras progress
 	@touch $@
 
+# As an installer would: an editable package is not compiled, and where PYTHONDONTWRITEBYTECODE is set never would be.
 build: $(VENV)/.stamp-build ## Build the native module and install corral, editable, in .venv
+	@$(BIN)/python -m compileall -q src/corral
 
 # --- seeing it work ----------------------------------------------------------------------------------
 
