@@ -18,6 +18,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import sys
 import sysconfig
 import time
 import warnings
@@ -292,6 +293,9 @@ def main() -> None:
     options = parse_arguments()
     bars = wanted(options.progress, stdout_is_shown=False)
     workers = max(1, options.workers)
+    print(table.note_on_load(), end="")
+    if sys.stderr.isatty() and not bars and options.progress is None:
+        print("(this takes a minute or two; a progress bar comes with: pip install 'corral[progress]')")
 
     print("(a) sum(i*i for i in range(x % 1000)) for many x")
     numbers = range(options.numbers)

@@ -42,6 +42,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"corral: {error}", file=sys.stderr)
         return errors.USAGE
     except errors.Stopped as stopped:
+        if stopped.message:
+            print(f"corral: {stopped.message}", file=sys.stderr)
         return errors.SIGNAL_BASE + stopped.signal_number
     except KeyboardInterrupt:
         print("corral: interrupted", file=sys.stderr)

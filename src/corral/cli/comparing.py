@@ -80,6 +80,7 @@ def run(options: Options, *, rivals: Sequence[Contestant] | None = None) -> int:
     prepare(recipe)
     show = wanted(options.progress, stdout_is_shown=False)
     workers = options.workers or table.cores_available()
+    note = table.note_on_load()
     rivals = contestants() if rivals is None else rivals
     with (
         open_source(
@@ -104,7 +105,7 @@ def run(options: Options, *, rivals: Sequence[Contestant] | None = None) -> int:
                     remarks.append(f"RESULTS DIFFER between {rival.name} and sequential: {_WHY_DIFFERENT}")
             bar.update()
         start_s = _start_up(rivals[-1], recipe, workers)
-    _report(runs, remarks, start_s=start_s, workers=workers, items=len(items), complete=complete)
+    _report(runs, remarks, note=note, start_s=start_s, workers=workers, items=len(items), complete=complete)
     return errors.SOME_FAILED if remarks else errors.OK
 
 
@@ -181,6 +182,7 @@ def _report(
     runs: Sequence[table.Run],
     remarks: Sequence[str],
     *,
+    note: str,
     start_s: float,
     workers: int,
     items: int,
@@ -190,7 +192,7 @@ def _report(
     print(table.conditions(workers=workers, items=items, unit="items"))
     if not complete:
         print("(the input's beginning: the sequential run's budget was used up; --budget-s changes it)")
-    print()
+    print(note)
     print(table.render(runs, workers=workers, items=items))
     print()
     print(verdict(runs, start_s=start_s, workers=workers, items=items))

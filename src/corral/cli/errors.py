@@ -19,6 +19,7 @@ class UsageError(Exception):
 class Stopped(Exception):
     """A signal asked the command to end. Exit status 128 + the signal's number."""
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
+    def __init__(self, signal_number: int, message: str = "") -> None:
+        super().__init__(signal_number, message)
         self.signal_number = signal_number
+        self.message = message

@@ -13,6 +13,7 @@ Failure:
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
     from corral.cli.arguments import Options
     from corral.errors import WorkerLost
+
+
+_STDOUT = (None, "-")
 
 
 class MappingPool(Protocol):
@@ -70,7 +74,7 @@ def run(options: Options, *, make_pool: PoolMaker) -> int:
         UsageError: Before any work, when something asked for cannot be had.
     """
     resolve(options.function)
-    to_stdout = options.output in {None, "-"}
+    to_stdout = options.output in _STDOUT
     show = wanted(options.progress, stdout_is_shown=to_stdout and sys.stdout.isatty())
     workers = options.workers or cores_available()
     recipe = Recipe(options.function, options.kind, options.encoding)
@@ -91,6 +95,9 @@ def run(options: Options, *, make_pool: PoolMaker) -> int:
             pass
         except CorralError as error:
             work.give_up(error)
+        except KeyboardInterrupt:
+            message = f"interrupted after {work.written:,} results{_fate(options)}"
+            raise errors.Stopped(signal.SIGINT, message) from None
     elapsed_s = time.perf_counter() - started
     if work.failed or sys.stderr.isatty():
         _summarise(work, options, elapsed_s=elapsed_s, workers=workers, whole=sink.committed)
@@ -171,6 +178,11 @@ class _Mapping:
             raise _StoppedAtError
 
 
+def _fate(options: Options) -> str:
+    """Say what an early end means for the output."""
+    return "" if options.output in _STDOUT else f"; {options.output} not written"
+
+
 def _epitaph(error: WorkerLost) -> str:
     """Say in one line how a worker died."""
     parts = [f"worker {error.pid} {describe_exit(error.exitcode)}", *error.details.split("\n")]
@@ -185,7 +197,7 @@ def _summarise(work: _Mapping, options: Options, *, elapsed_s: float, workers: i
         f"{workers} workers",
         duration(elapsed_s),
     ]
-    if options.output not in {None, "-"}:
+    if options.output not in _STDOUT:
         parts.append(f"written to {options.output}" if whole else f"{options.output} not written")
     elif not whole:
         parts.append("stopped early")

@@ -45,6 +45,14 @@ def conditions(*, workers: int, items: int, unit: str) -> str:
     )
 
 
+def note_on_load() -> str:
+    """Warn of a machine that is busy already: to be asked before the runs, whose load would be ours."""
+    load = os.getloadavg()[0]
+    if load <= cores_available() / 2:
+        return ""
+    return f"(load average {load:.1f} before we began: other work may share the cores)\n"
+
+
 def lanes(*, workers: int, items: int) -> int:
     """Count what can really run at once: the least of workers, cores and items."""
     return max(1, min(workers, cores_available(), items))
