@@ -116,6 +116,7 @@ def main() -> None:
     show_round_trips("round trip, parked", round_trips_us(0, 3000))
     cpu = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpu})
+    show_round_trips(f"round trip, spinning up to {SPIN_US} us, one CPU", round_trips_us(SPIN_US, 3000))
     show_round_trips("round trip, parked, one CPU", round_trips_us(0, 3000))
 
 

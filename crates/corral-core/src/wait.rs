@@ -41,14 +41,19 @@ impl Deadline {
     }
 }
 
-/// Looks at the clock once in so many turns: it costs as much as some ten of them.
-const TURNS_PER_CLOCK: u32 = 32;
+/// Looks at the clock once in so many turns: a look costs as much as some of them.
+const TURNS_PER_CLOCK: u32 = 16;
 /// Spin so long before offering the processor to others: less than an answer takes of a peer that spins too.
-const POLITE_AFTER_NS: u64 = 4_000;
-/// Never spin for less, or a success could never be seen again.
-const SHORTEST_NS: u64 = 2_000;
-/// Waking a sleeper on another processor takes about this long: a sleep that was hardly longer should have been a spin.
+const POLITE_AFTER_NS: u64 = 2_000;
+/// Never spin for less: what is on its way already comes within this.
+const SHORTEST_NS: u64 = 1_000;
+/// Waking a sleeper on another processor takes about this long: a wait that was hardly longer than the limit and this could
+/// have been spun through.
 const WAKE_UP_NS: u64 = 60_000;
+/// A sleep this short was ended by somebody who needed our processor, or could wake us for next to nothing: better sleep at once.
+const CHEAP_SLEEP_NS: u64 = 12_000;
+/// After so many waits at the shortest budget, try the longest once: what we wait for may have got a processor of its own.
+const WAITS_PER_TRIAL: u32 = 32;
 
 /// A signal that comes while its thread spins interrupts no system call, so the first sleep after spinning ends this soon, for
 /// the caller to run the handler; the next one has no such end.
@@ -59,46 +64,62 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(20);
 pub struct Spin {
     budget_ns: u64,
     limit_ns: u64,
+    waits_at_shortest: u32,
 }
 
 /// One attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
     begun_ns: u64,
+    /// When to give up; 0: without having begun.
     end_ns: u64,
+    gave_up_ns: u64,
 }
 
 impl Spin {
     /// Begins to wait, spinning for at most `limit_ns` (0: not at all) and no longer than to the deadline.
     pub fn begin(&mut self, limit_ns: u64, deadline: Deadline) -> Attempt {
         if limit_ns == 0 {
-            return Attempt { begun_ns: 0, end_ns: 0 };
+            return Attempt { begun_ns: 0, end_ns: 0, gave_up_ns: 0 };
         }
         if limit_ns != self.limit_ns {
             self.limit_ns = limit_ns;
             self.budget_ns = limit_ns;
         }
+        if self.waits_at_shortest >= WAITS_PER_TRIAL {
+            self.waits_at_shortest = 0;
+            self.budget_ns = limit_ns;
+        }
         let begun_ns = monotonic_ns();
         let end_ns = begun_ns.saturating_add(self.budget_ns).min(deadline.at_ns);
-        Attempt { begun_ns, end_ns }
+        Attempt { begun_ns, end_ns, gave_up_ns: begun_ns }
     }
 
     /// Spinning paid.
     pub fn succeeded(&mut self) {
+        self.waits_at_shortest = 0;
         self.budget_ns = self.budget_ns.saturating_mul(2).min(self.limit_ns);
     }
 
     /// Spinning was in vain, and the waiter has slept until now.
     pub fn parked(&mut self, attempt: &Attempt) {
-        if attempt.end_ns == 0 {
-            return;
+        if attempt.end_ns != 0 {
+            self.parked_until(attempt, monotonic_ns());
         }
-        let waited_ns = monotonic_ns().saturating_sub(attempt.begun_ns);
-        if waited_ns <= self.limit_ns.saturating_add(WAKE_UP_NS) {
+    }
+
+    fn parked_until(&mut self, attempt: &Attempt, now_ns: u64) {
+        let slept_ns = now_ns.saturating_sub(attempt.gave_up_ns);
+        let waited_ns = now_ns.saturating_sub(attempt.begun_ns);
+        let would_have_paid = waited_ns <= self.limit_ns.saturating_add(WAKE_UP_NS);
+        if would_have_paid && slept_ns > CHEAP_SLEEP_NS {
             // At once, not by and by: two waiters that both spin a little too briefly would go on to wake each other for ever.
+            self.waits_at_shortest = 0;
             self.budget_ns = self.limit_ns;
         } else {
-            self.budget_ns = (self.budget_ns / 2).max(SHORTEST_NS.min(self.limit_ns));
+            let shortest_ns = SHORTEST_NS.min(self.limit_ns);
+            self.waits_at_shortest += u32::from(self.budget_ns == shortest_ns);
+            self.budget_ns = (self.budget_ns / 2).max(shortest_ns);
         }
     }
 }
@@ -112,7 +133,7 @@ impl Attempt {
 
     /// Spins until `ready`, or the budget is used up (false).
     #[inline]
-    pub fn until(&self, mut ready: impl FnMut() -> bool) -> bool {
+    pub fn until(&mut self, mut ready: impl FnMut() -> bool) -> bool {
         if self.end_ns == 0 {
             return false;
         }
@@ -123,11 +144,11 @@ impl Attempt {
                 }
                 spin_loop();
             }
-            let now_ns = monotonic_ns();
-            if now_ns >= self.end_ns {
+            self.gave_up_ns = monotonic_ns();
+            if self.gave_up_ns >= self.end_ns {
                 return false;
             }
-            if now_ns.saturating_sub(self.begun_ns) >= POLITE_AFTER_NS {
+            if self.gave_up_ns.saturating_sub(self.begun_ns) >= POLITE_AFTER_NS {
                 // Whom we wait for may have been put on this very processor: then it runs only if we let it.
                 std::thread::yield_now();
             }
@@ -139,38 +160,63 @@ impl Attempt {
 mod tests {
     use super::*;
 
-    #[test]
-    fn spinning_in_vain_halves_the_budget_and_success_doubles_it() {
-        let mut spin = Spin::default();
-        let begun = spin.begin(40_000, Deadline::NEVER);
-        let long_ago = Attempt { begun_ns: begun.begun_ns.saturating_sub(1_000_000_000), ..begun };
-        spin.parked(&long_ago);
-        assert_eq!(spin.budget_ns, 20_000);
-        for _ in 0..20 {
-            spin.parked(&long_ago);
-        }
-        assert_eq!(spin.budget_ns, SHORTEST_NS);
-        spin.succeeded();
-        assert_eq!(spin.budget_ns, 2 * SHORTEST_NS);
-        for _ in 0..20 {
-            spin.succeeded();
-        }
-        assert_eq!(spin.budget_ns, 40_000);
+    const LIMIT_NS: u64 = 40_000;
+
+    /// Waits once: spins in vain for the budget, then sleeps for `sleep_ns`.
+    fn wait(spin: &mut Spin, sleep_ns: u64) {
+        let mut attempt = spin.begin(LIMIT_NS, Deadline::NEVER);
+        attempt.gave_up_ns = attempt.end_ns;
+        spin.parked_until(&attempt, attempt.end_ns + sleep_ns);
     }
 
     #[test]
-    fn a_sleep_that_was_short_gives_the_whole_budget_back() {
+    fn spinning_in_vain_halves_the_budget_down_to_the_shortest() {
         let mut spin = Spin::default();
-        let begun = spin.begin(40_000, Deadline::NEVER);
-        spin.parked(&Attempt { begun_ns: begun.begun_ns.saturating_sub(1_000_000_000), ..begun });
-        let again = spin.begin(40_000, Deadline::NEVER);
-        spin.parked(&again);
-        assert_eq!(spin.budget_ns, 40_000);
+        wait(&mut spin, 1_000_000);
+        assert_eq!(spin.budget_ns, LIMIT_NS / 2);
+        (0..10).for_each(|_| wait(&mut spin, 1_000_000));
+        assert_eq!(spin.budget_ns, SHORTEST_NS);
+    }
+
+    #[test]
+    fn success_doubles_the_budget_up_to_the_limit() {
+        let mut spin = Spin::default();
+        (0..10).for_each(|_| wait(&mut spin, 1_000_000));
+        spin.succeeded();
+        assert_eq!(spin.budget_ns, 2 * SHORTEST_NS);
+        (0..10).for_each(|_| spin.succeeded());
+        assert_eq!(spin.budget_ns, LIMIT_NS);
+    }
+
+    #[test]
+    fn a_sleep_that_should_have_been_a_spin_gives_the_whole_budget_back() {
+        let mut spin = Spin::default();
+        (0..10).for_each(|_| wait(&mut spin, 1_000_000));
+        wait(&mut spin, 30_000);
+        assert_eq!(spin.budget_ns, LIMIT_NS);
+    }
+
+    #[test]
+    fn spinning_ends_where_sleeping_is_cheap() {
+        let mut spin = Spin::default();
+        (0..10).for_each(|_| wait(&mut spin, 4_000));
+        assert_eq!(spin.budget_ns, SHORTEST_NS);
+    }
+
+    #[test]
+    fn from_time_to_time_the_longest_budget_is_tried_again() {
+        let mut spin = Spin::default();
+        let mut budgets = (0..100).map(|_| {
+            wait(&mut spin, 4_000);
+            spin.budget_ns
+        });
+        assert!(budgets.by_ref().any(|budget| budget == SHORTEST_NS));
+        assert!(budgets.any(|budget| budget == LIMIT_NS / 2));
     }
 
     #[test]
     fn a_limit_of_zero_does_not_spin() {
-        let attempt = Spin::default().begin(0, Deadline::NEVER);
+        let mut attempt = Spin::default().begin(0, Deadline::NEVER);
         assert!(!attempt.until(|| unreachable!("looked while spinning was off")));
     }
 

@@ -134,7 +134,7 @@ impl WorkerLink {
         let mut spin = self.waiting.enter().ok_or(LinkError::Busy)?;
         let ready = || self.tasks.has_frames().unwrap_or(true);
         let limit_ns = if may_spin { self.spin_ns() } else { 0 };
-        let attempt = spin.begin(limit_ns, deadline);
+        let mut attempt = spin.begin(limit_ns, deadline);
         if attempt.until(ready) {
             spin.succeeded();
             return Ok(Waited::Ready);

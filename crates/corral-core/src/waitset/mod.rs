@@ -226,7 +226,7 @@ impl WaitSet {
         spin_ns: u64,
     ) -> Result<Outcome, LinkError> {
         let mut ready = Vec::new();
-        let attempt = seated.spin.begin(spin_ns, deadline);
+        let mut attempt = seated.spin.begin(spin_ns, deadline);
         if attempt.until(|| self.is_ready(&self.foreground, seated)) {
             seated.spin.succeeded();
             self.look_at_links(seated, &mut ready);
