@@ -60,3 +60,9 @@ def test_classes(name: str, way: str) -> None:
 @pytest.mark.parametrize("name", checks_of("mirror.py"))
 def test_the_mirror(name: str, way: str) -> None:
     assert report_of("mirror.py", way)[name] == ""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", checks_of("corners.py"))
+def test_corners(name: str, way: str) -> None:
+    assert report_of("corners.py", way)[name] == ""

@@ -38,8 +38,26 @@ _LEFT_OUT = frozenset(
 )
 
 
+# What a class must have from the start; ctypes makes its layout of the latter.
+_NEEDED_AT_ONCE = (
+    "__slots__",
+    "__orig_bases__",
+    "_fields_",
+    "_pack_",
+    "_align_",
+    "_layout_",
+    "_anonymous_",
+    "_type_",
+    "_length_",
+)
+
+
 def is_foreign(meta: type) -> bool:
-    """Whether a metaclass has a constructor of its own in C, which alone can make such a class."""
+    """Whether a metaclass has a constructor of its own in C that is not known here."""
+    return _has_constructor_in_c(meta) and meta.__module__ != "_ctypes"
+
+
+def _has_constructor_in_c(meta: type) -> bool:
     make = meta.__new__
     return isinstance(make, types.BuiltinFunctionType) and make is not type.__new__
 
@@ -63,29 +81,43 @@ def reduce_builtin(cls: type) -> Reduced:
     return NotImplemented
 
 
-def reduce(cls: Any) -> Reduced:
-    """A class by value."""
-    space = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    for name in ("__slots__", "__orig_bases__"):
-        if name in cls.__dict__:
-            space[name] = cls.__dict__[name]
-    if "__slots__" in space and not isinstance(space["__slots__"], str):
-        space["__slots__"] = tuple(space["__slots__"])
+def attributes(cls: Any) -> dict[str, Any]:
+    """The attributes of a class that travel."""
     state = {name: value for name, value in cls.__dict__.items() if _belongs(cls, name, value)}
     if "__annotate_func__" in cls.__dict__:  # Python 3.14
         try:
             state["__annotations__"] = cls.__annotations__
         except Exception:  # evaluated late (PEP 649), they may refer to what is not there
             state.pop("__annotations__", None)
+    return state
+
+
+def reduce(cls: Any, omitted: frozenset[str]) -> Reduced:
+    """A class by value, without the attributes that cannot be sent."""
+    space = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    at_once = _NEEDED_AT_ONCE if type(cls).__module__ == "_ctypes" else _NEEDED_AT_ONCE[:2]
+    for name in at_once:
+        if name in cls.__dict__:
+            space[name] = cls.__dict__[name]
+    if "__slots__" in space and not isinstance(space["__slots__"], str):
+        space["__slots__"] = tuple(space["__slots__"])
+    state = {name: value for name, value in attributes(cls).items() if name not in omitted}
+    if omitted:
+        state["omitted"] = sorted(omitted)
     registered = _registered(cls)
     if registered:
         state["registered"] = registered
-    return build.class_, (type(cls), cls.__name__, cls.__bases__, space), state, None, None, build.fill_class
+    meta = (
+        None if type(cls).__module__ == "_ctypes" else type(cls)
+    )  # ctypes' own have no name to call them by
+    return build.class_, (meta, cls.__name__, cls.__bases__, space), state, None, None, build.fill_class
 
 
 def _belongs(cls: type, name: str, value: object) -> bool:
     """Whether an attribute must travel: not what the interpreter makes for each class by itself."""
-    if name in _LEFT_OUT:
+    if name in _LEFT_OUT or (type(value).__module__ == "_ctypes" and type(value).__name__ == "CField"):
+        return False
+    if name in _NEEDED_AT_ONCE and type(cls).__module__ == "_ctypes":
         return False
     if isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)):
         return value.__objclass__ is not cls

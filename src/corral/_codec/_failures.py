@@ -25,7 +25,7 @@ MAX_NODES = 100
 def encode_failure(exc: BaseException, phase: str) -> bytes:
     """Encode what a task raised; `phase` says what the worker was doing: decoding, running or encoding."""
     try:
-        _explain_absent_global(exc)
+        _explain_absence(exc)
         text = format_remote(exc)
         nodes = _Nodes()
         nodes.add(exc)
@@ -58,8 +58,11 @@ def decode_failure(data: bytes | memoryview) -> BaseException:
 
 def format_remote(exc: BaseException) -> str:
     """The traceback as text, without the frames of corral that called the task."""
+    import linecache
     import traceback
 
+    for filename, lines in registry.sources.items():
+        linecache.cache.setdefault(filename, (sum(map(len, lines)), None, lines, filename))
     return "".join(traceback.format_exception(type(exc), exc, _task_frames(exc.__traceback__)))
 
 
@@ -73,11 +76,19 @@ def _task_frames(tb: TracebackType | None) -> TracebackType | None:
     return tb
 
 
-def _explain_absent_global(exc: BaseException) -> None:
-    """Say why a global is not there, if it could not be sent."""
+def _explain_absence(exc: BaseException) -> None:
+    """Say why a global or a class's attribute is not there, if it could not be sent."""
     if isinstance(exc, NameError) and exc.name in registry.absent:
         reason = registry.absent[exc.name]
         exc.add_note(f"The global {exc.name!r} of __main__ did not come along to this worker: {reason}")
+    elif isinstance(exc, AttributeError) and exc.name is not None:
+        cls = exc.obj if isinstance(exc.obj, type) else type(exc.obj)
+        for each in cls.__mro__:
+            reason = registry.absent.get(f"{each.__qualname__}.{exc.name}", "")
+            if reason:
+                exc.add_note(
+                    f"The attribute {exc.name!r} of {each.__qualname__} did not come along: {reason}"
+                )
 
 
 def _describe(exc: BaseException) -> str:

@@ -16,7 +16,7 @@ from _operator import is_not
 from _pickle import dumps
 from types import FunctionType, ModuleType
 
-from corral._codec import _install, _names
+from corral._codec import _classes, _install, _names
 from corral._codec import _registry as registry
 from corral._codec._blame import explained
 from corral._codec._pickler import (
@@ -199,13 +199,7 @@ def _cells_hold(cells: Iterable[tuple[CellType, object]]) -> bool:
 
 
 def _export(obj: Any, label: str | None) -> Key:
-    inline: tuple[object, ...] = (obj,)
-    while True:
-        try:
-            pickler = _pickled(lambda p, objs=inline: p.dumps(objs), inline)  # type: ignore[misc]
-            break
-        except RestartError as restart:
-            inline = (*inline, restart.obj)
+    pickler, inline = _defined(obj)
     known = registry.key_of(obj)
     if known is not None and registry.definitions[known].body == pickler.result:
         registry.definitions[known].cells = tuple(pickler.meet().cells)
@@ -221,6 +215,40 @@ def _export(obj: Any, label: str | None) -> Key:
         registry.remember(key, each, weakly=name is None)
         registry.definitions[key] = definition
     return definition.keys[0]
+
+
+def _defined(obj: object) -> tuple[ValuePickler, tuple[object, ...]]:
+    """Pickle an object by value, together with those that it is entangled with."""
+    inline: tuple[object, ...] = (obj,)
+    omitted: frozenset[tuple[int, str]] = frozenset()
+    while True:
+        try:
+            return _pickled(lambda p, objs=inline: p.dumps(objs), inline, omitted=omitted), inline  # type: ignore[misc]
+        except RestartError as restart:
+            inline = (*inline, restart.obj)
+        except EntangledError:
+            raise
+        except Exception:
+            refused = _refused_attributes(inline)
+            if refused <= omitted:
+                raise
+            omitted = refused
+
+
+def _refused_attributes(inline: tuple[object, ...]) -> frozenset[tuple[int, str]]:
+    """The attributes of these classes that cannot be sent: a lock, say, that guards the instances."""
+    pickler = ValuePickler(export, inline)
+    _active.append(pickler)  # so that what refers to one of the classes is not led in circles
+    try:
+        return frozenset(
+            (id(cls), name)
+            for cls in inline
+            if isinstance(cls, type)
+            for name, value in _classes.attributes(cls).items()
+            if refusal(value) is not None
+        )
+    finally:
+        _active.pop()
 
 
 def _label(obj: Any) -> str | None:
@@ -480,6 +508,8 @@ def refusal(value: object) -> Exception | None:
     """Why a value cannot be sent; None if it can."""
     try:
         _pickled(lambda p: p.dumps(value))
+    except EntangledError:  # belongs to what is being defined
+        return None
     except Exception as exc:
         return exc
     return None

@@ -165,6 +165,9 @@ def fill_function(obj: FunctionType, state: dict[str, Any]) -> None:
     """Give a function its state."""
     for module_name in state.pop("imports", ()):
         _try_import(module_name)
+    source = state.pop("source", None)
+    if source is not None:
+        registry.sources[source[0]] = source[1]
     for cell_, content in state.pop("cells", ()):
         cell_.cell_contents = content
     for name, value in state.pop("globals", {}).items():
@@ -189,11 +192,14 @@ def code(data: bytes) -> object:
     return load_code(data)  # noqa: S302 - as S301
 
 
-def class_(meta: type, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> type:
+def class_(meta: type | None, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> type:
     """A class without its attributes: they may refer to it.
 
-    A metaclass written in Python is not run: what it made of the class is in the attributes that follow.
+    A metaclass written in Python is not run: what it made of the class is in the attributes that follow. With
+    None it is that of the bases, and is run.
     """
+    if meta is None:
+        return type(name, bases, space)
     make: Callable[..., type] = type.__new__
     abc = sys.modules.get("abc")
     if abc is not None and issubclass(meta, abc.ABCMeta):
@@ -204,8 +210,13 @@ def class_(meta: type, name: str, bases: tuple[type, ...], space: dict[str, Any]
 def fill_class(obj: type, state: dict[str, Any]) -> None:
     """Give a class its attributes, past whatever its metaclass has to say about that."""
     registered = state.pop("registered", ())
+    for name in state.pop("omitted", ()):
+        registry.absent[f"{obj.__qualname__}.{name}"] = "it cannot be pickled"
+    put: Callable[[type, str, object], None] = type.__setattr__
+    if type(obj).__module__ == "_ctypes":  # Python does not let us past a metaclass written in C
+        put = setattr
     for name, value in state.items():
-        type.__setattr__(obj, name, value)
+        put(obj, name, value)
     for other in registered:
         obj.register(other)  # type: ignore[attr-defined] # an ABC
 

@@ -83,6 +83,15 @@ def submodules(values: Iterable[object], code: CodeType) -> list[str]:
     return found
 
 
+def unfiled_source(filename: str) -> tuple[str, list[str]] | None:
+    """The source of a notebook's cell, which is in no file, so that a worker's traceback can show it."""
+    linecache = sys.modules.get("linecache")
+    entry = linecache.cache.get(filename) if linecache is not None else None
+    if entry is None or len(entry) < 4 or entry[1] is not None:  # noqa: PLR2004 - not read yet, or read from a file
+        return None
+    return filename, entry[2]
+
+
 def look_up(space: dict[str, Any], path: str) -> tuple[object, object]:
     """What a dotted path leads to in a namespace, and its first step; (None, None) where it leads nowhere."""
     first, _, rest = path.partition(".")
@@ -95,12 +104,20 @@ def look_up(space: dict[str, Any], path: str) -> tuple[object, object]:
     return obj, top
 
 
+def importable_module(name: str) -> ModuleType | None:
+    """A loaded module that another process can import: not one that was made at run time."""
+    module = sys.modules.get(name)
+    if module is None or (getattr(module, "__spec__", None) is None and not hasattr(module, "__file__")):
+        return None
+    return module
+
+
 def is_importable(obj: Any, name: str) -> bool:
     """Whether another process finds this very object by its module and name."""
     module_name = getattr(obj, "__module__", None)
     if module_name is None or module_name in {"__main__", "__mp_main__"}:
         return False
-    module = sys.modules.get(module_name)
+    module = importable_module(module_name)
     if module is None:
         return False
     found: Any = module

@@ -123,6 +123,7 @@ class ValuePickler(Pickler):
         *,
         out_of_band: bool = False,
         annotations: bool = True,
+        omitted: frozenset[tuple[int, str]] = frozenset(),
     ) -> None:
         self._file = io.BytesIO()
         self.buffers: list[PickleBuffer] = []
@@ -131,6 +132,7 @@ class ValuePickler(Pickler):
             self.dispatch_table = _dispatch_table()  # without one, pickle takes copyreg's
         self._export = export
         self._annotations = annotations
+        self._omitted = omitted  # attributes of the classes defined here that cannot be sent
         self.inline = {id(obj) for obj in inline} if inline else _NOTHING
         self.met: Met | None = None
         self.result = b""
@@ -212,9 +214,10 @@ class ValuePickler(Pickler):
         return self._definition(cls, cls.__qualname__, self._class_by_value)
 
     def _class_by_value(self, cls: type) -> Reduced:
+        self.inline.add(id(cls))  # a class inside another one, too, is being defined here
         if _classes.is_foreign(type(cls)):
             return _classes.borrow_reduction(cls)
-        return _classes.reduce(cls)
+        return _classes.reduce(cls, frozenset(name for owner, name in self._omitted if owner == id(cls)))
 
     def _function(self, fn: FunctionType) -> Reduced:
         """A function by value: made with empty cells first, as what they hold may refer to it."""
@@ -234,6 +237,9 @@ class ValuePickler(Pickler):
         met.volatile = met.volatile or len(filled) < len(fresh) or not all(is_frozen(v) for _, v in filled)
         if filled:
             state["cells"] = filled
+        source = _names.unfiled_source(code.co_filename)
+        if source:
+            state["source"] = source
         imports = _names.submodules([*used.values(), *(value for _, value in filled)], code)
         if imports:
             state["imports"] = imports
@@ -283,7 +289,7 @@ class ValuePickler(Pickler):
             self.meet().names.update(dict.fromkeys(sorted(names)))
             self.meet().space = space
             return "__main__"
-        module = sys.modules.get(module_name or "")
+        module = _names.importable_module(module_name or "")
         if module is not None and module.__dict__ is space:
             return module.__name__
         known = self.meet().spaces

@@ -39,7 +39,8 @@ weak_objects: dict[Key, ref[object]] = {}
 keys: dict[int, Key] = {}
 definitions: dict[Key, Definition] = {}
 given: set[str] = set()  # data globals of __main__ that the process which started this one sent
-absent: dict[str, str] = {}  # globals of __main__ that were not sent to this process, and why
+absent: dict[str, str] = {}  # what was not sent to this process, and why: a global, or Class.attribute
+sources: dict[str, list[str]] = {}  # of notebook cells that functions came from
 _numbers = itertools.count(1)
 _origin = 0
 
