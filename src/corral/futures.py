@@ -21,19 +21,20 @@ from concurrent.futures import (
     wait,
 )
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from corral._backends.local import LocalBackend
 from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.future import TaskFuture
 from corral._engine.obituary import again, pool_broken
-from corral._engine.stream import Stream
+from corral._engine.stream import ItemFailure, Stream
 from corral.pool import start_method
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures.process import BrokenProcessPool as BrokenProcessPool
+    from typing import Any
 
     from corral._engine.ports import Child
 
@@ -220,9 +221,15 @@ def _results(stream: Stream, deadline: float | None) -> Iterator[Any]:
     try:
         while True:
             try:
-                value = stream.next(None if deadline is None else max(0.0, deadline - monotonic()))
+                value = stream.advance(None if deadline is None else max(0.0, deadline - monotonic()))
             except StopIteration:
                 return
+            if type(value) is ItemFailure:
+                raise value.error
             yield value
+            for value in stream.values:
+                if type(value) is ItemFailure:
+                    raise value.error
+                yield value
     finally:
         stream.drop()

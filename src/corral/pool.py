@@ -9,19 +9,19 @@ import itertools
 import os
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
 
 from corral._backends.local import LocalBackend
 from corral._engine import callbacks
 from corral._engine.calls import Call, MapCall, call_task
 from corral._engine.engine import Engine
 from corral._engine.obituary import again
-from corral._engine.stream import Stream
+from corral._engine.stream import END, ItemFailure, Stream
 from corral.errors import PoolClosed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Self
+    from typing import Any, Self
 
     from corral._engine.ports import Child
 
@@ -166,7 +166,13 @@ class IMapIterator:
             raise _timeout_error() from None
 
     def __next__(self) -> Any:
-        return self._stream.next()
+        stream = self._stream
+        value = next(stream.values, END)
+        if value is END:
+            value = stream.advance()
+        if type(value) is ItemFailure:
+            raise value.error
+        return value
 
 
 IMapUnorderedIterator = IMapIterator

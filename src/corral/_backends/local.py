@@ -6,22 +6,23 @@ is handed to it; what a dead worker held goes back to the heap.
 
 from __future__ import annotations
 
-from pickle import dumps
-from typing import TYPE_CHECKING, Any
+from _pickle import dumps
 
 from corral._codec import bundle
 from corral._launch import heap, launch
 from corral._native import Bell, Link, WaitSet
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from corral._launch import Child
 
 _ENTRY = "corral._worker.loop:run"
 _RING_BYTES = 1 << 18
-# More than two wake-ups take on another processor (20 to 46 us each): a waiter that gives up sooner misses the
-# answer of a peer that had to be woken, sleeps, must be woken in turn, and so the two never get to spinning.
+# More than two wake-ups take on another processor (20 to 46 us each): a waiter that gives up sooner misses
+# the answer of a peer that had to be woken, sleeps, must be woken in turn, and so they never get to spinning.
 _SPIN_US = 100
 
 

@@ -13,7 +13,10 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 # Parent to worker. `aux` of a task frame is the number of the function's definition group.
 DEFINE: Final = 1  # id: group number; body: the group's blob

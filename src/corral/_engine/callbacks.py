@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from _queue import SimpleQueue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
-_Job = tuple["Callable[..., object]", tuple[Any, ...]]
+    _Job = tuple[Callable[..., object], tuple[Any, ...]]
+
 _lock = threading.Lock()
 _jobs: SimpleQueue[_Job] | None = None
 

@@ -6,7 +6,6 @@ Role in the flow: faces make them, the engine settles them, callers wait on them
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
 
 from corral._channel import wire
 from corral._codec import define, encode
@@ -15,8 +14,10 @@ from corral._engine.gate import Gate
 from corral._engine.ledger import Task
 from corral._engine.outcome import call_outcome, chunk_outcome
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from corral._codec import Snapshot
     from corral._engine.engine import Engine

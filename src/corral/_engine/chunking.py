@@ -11,7 +11,10 @@ that one quick item does not vouch for a million.
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 MIN_CHUNK_NS: Final = 200_000
 MAX_CHUNK_NS: Final = 5_000_000

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from corral._channel import wire
 from corral._codec import decode_failure
@@ -29,8 +28,10 @@ from corral._engine.scheduler import Scheduler
 from corral._engine.supervision import Supervisor
 from corral.errors import describe_exit
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from corral._codec import Group
     from corral._engine.ports import Backend, Child

@@ -24,7 +24,6 @@ import threading
 import weakref
 from collections import deque
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
 
 from corral._codec import Snapshot
 from corral._engine.crew import Arrivals, Crew
@@ -32,6 +31,7 @@ from corral._engine.gate import Gate
 from corral._engine.obituary import again
 from corral.errors import PoolClosed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral._engine.ledger import Task
     from corral._engine.ports import Backend, Child, Source, Waitable

@@ -25,23 +25,28 @@ from concurrent.futures._base import (
     RUNNING,
     InvalidStateError,
 )
-from typing import TYPE_CHECKING, Any
 
 from corral._engine import callbacks
 from corral._engine.outcome import call_outcome
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from corral._engine.engine import Engine
     from corral._engine.ledger import Task
+
+    _AnyFuture = Future[Any]
+else:
+    _AnyFuture = Future
 
 # Reentrant: a finalizer may settle or wait on another future while this thread holds it.
 _settling = threading.RLock()
 _FINAL = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 
 
-class TaskFuture(Future[Any]):
+class TaskFuture(_AnyFuture):
     """The future of one task of an engine."""
 
     def __init__(self, engine: Engine) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pickle import loads
-from typing import TYPE_CHECKING, Any
+from _pickle import loads
 
 from corral._channel import wire
 from corral._codec import decode, decode_failure
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from corral._native import Block
 
 

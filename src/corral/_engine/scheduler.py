@@ -17,7 +17,10 @@ Invariants:
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 MIN_DEPTH: Final = 2  # one running, one waiting: hides the way there and back
 MAX_DEPTH: Final = 512

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
 
 from corral._channel import wire
 from corral._codec import define, encode
@@ -25,8 +24,10 @@ from corral._engine.chunking import Chunker
 from corral._engine.ledger import Task
 from corral._engine.outcome import chunk_outcome
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any, Final
 
     from corral._engine.engine import Engine
 
@@ -34,10 +35,10 @@ WINDOW_PER_WORKER: Final = 32
 MAX_WINDOW_PER_WORKER: Final = 1024
 WINDOW_NS: Final = 5_000_000  # a window of quick items grows until it holds this much work per worker
 _PROMPT = (list, tuple, range, str, bytes, bytearray)
-_END: Final = object()
+END: Final = object()
 
 
-class _Failure:
+class ItemFailure:
     """Stands for an item that failed, among the values of its chunk."""
 
     __slots__ = ("error",)
@@ -87,7 +88,7 @@ class Stream:
         self._ready: dict[int, list[Any]] = {}  # first index -> outcomes
         self._listed = False
         self._input_over = False
-        self._values: Iterator[Any] = iter(())
+        self.values: Iterator[Any] = iter(())
 
     # The consumer's side.
 
@@ -107,14 +108,15 @@ class Stream:
             TimeoutError: it was not ready in time; the stream goes on.
             Exception: the item's own error, or the input's; the stream goes on with the next item.
         """
-        value = next(self._values, _END)
-        if value is _END:
-            value = self._advance(timeout_s)
-        if type(value) is _Failure:
+        value = next(self.values, END)
+        if value is END:
+            value = self.advance(timeout_s)
+        if type(value) is ItemFailure:
             raise value.error
         return value
 
-    def _advance(self, timeout_s: float | None) -> Any:
+    def advance(self, timeout_s: float | None = None) -> Any:
+        """As `next`, when the chunk at hand is used up; a failure is returned, not raised."""
         while True:
             with self._condition:
                 chunk = self._pop()
@@ -124,9 +126,9 @@ class Stream:
                     self._handed += len(chunk)
                     self._condition.notify_all()
             if chunk is not None:
-                self._values = iter(chunk)
+                self.values = iter(chunk)
                 self._list()
-                return next(self._values)
+                return next(self.values)
             if not self._engine.wait_for(self, timeout_s):
                 raise TimeoutError
 
@@ -257,7 +259,7 @@ class Stream:
             payload, buffers, needs = encode(items, self._engine.snapshot)
         except BaseException as error:
             if len(items) == 1:
-                self._arrived(first, [_Failure(error)])
+                self._arrived(first, [ItemFailure(error)])
                 return None
             # Find out which: each on its own, the good ones by way of the queue for single tasks.
             for offset, item in enumerate(items):
@@ -276,14 +278,14 @@ class Stream:
         first, end = task.span  # type: ignore[misc]
         values, failures = chunk_outcome(kind, body, end - first)
         for index, error in failures:
-            values[index] = _Failure(error)
+            values[index] = ItemFailure(error)
         self._chunker.measured(end - first, elapsed_ns)
         self._arrived(first, values)
 
     def failed(self, task: Task, error: BaseException) -> None:
         """Take the news that a chunk will have no answer (`Sink`)."""
         first, end = task.span  # type: ignore[misc]
-        self._arrived(first, [_Failure(error) for _ in range(end - first)])
+        self._arrived(first, [ItemFailure(error) for _ in range(end - first)])
 
     def abandon(self, error: BaseException) -> None:
         """The pool ended before all was sent (`Source`): the consumer hears of it once, in place."""
@@ -292,7 +294,7 @@ class Stream:
             if self.exhausted:
                 return
             self._empty_input()
-            self._ready[self._next] = [_Failure(error)]
+            self._ready[self._next] = [ItemFailure(error)]
             self._condition.notify_all()
 
     def _arrived(self, first: int, outcomes: list[Any]) -> None:
@@ -325,7 +327,7 @@ class Stream:
                 return
             self._input_over = True
             if error is not None:
-                self._ready[self._next + len(self._pulled)] = [_Failure(error)]
+                self._ready[self._next + len(self._pulled)] = [ItemFailure(error)]
             self._condition.notify_all()
         self._engine.look_again()
 

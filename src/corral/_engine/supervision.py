@@ -12,7 +12,10 @@ full: the next would hardly fare better, and replacing it for ever would never e
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 WINDOW_S: Final = 10.0
 _UNREADY: Final = 10

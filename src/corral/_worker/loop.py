@@ -12,25 +12,24 @@ as an executor does. If the parent dies, a native watch ends the process.
 
 from __future__ import annotations
 
-import signal
 import sys
+from _pickle import loads
 from itertools import starmap
-from pickle import loads
-from typing import TYPE_CHECKING, Any, cast
 
 from corral._channel import wire
 from corral._codec import decode, encode_failure, encode_reply, install, unbundle
 from corral._launch import heap
 from corral._native import Link
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from corral._native import Block
-
-    _Init = tuple[Callable[..., object] | None, Sequence[Any]]
-
-_NO_ITEMS: list[Any] = []
+else:
+    import _signal  # `signal` itself brings `enum` with it
 
 
 def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
@@ -38,7 +37,8 @@ def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     link_ref, init, exit_is_result, spin_us = loads(payload)
     link = _attach(link_ref, fds[0], spin_us)
     try:
-        initializer, initargs = cast("_Init", unbundle(init)) if init is not None else (None, ())
+        given: Any = unbundle(init) if init is not None else (None, ())
+        initializer, initargs = given
     except BaseException as error:
         _refuse(link, error)
     serve(link, initializer, initargs, exit_is_result=exit_is_result)
@@ -71,7 +71,7 @@ def serve(
     """Run the initializer, report READY, then work until a STOP frame."""
     # Ctrl-C reaches the whole process group; the parent decides what becomes of running work. A handler
     # (rather than SIG_IGN) is not inherited by programs that a task starts.
-    signal.signal(signal.SIGINT, _stay)
+    _signal.signal(_signal.SIGINT, _stay)
     if initializer is not None:
         try:
             initializer(*initargs)
