@@ -161,17 +161,20 @@ def test_the_death_of_the_zygote_is_survived() -> None:
         first = zygote_pid()
         os.kill(first, signal.SIGKILL)
         os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
-        again = corral.Process(target=sys.exit, args=(5,))
-        again.start()
-        again.join()
-        print(again.exitcode, zygote_pid() != first)
+        exitcodes = set()
+        while zygote_pid() == first:  # the spare children it left behind may serve first
+            again = corral.Process(target=sys.exit, args=(5,))
+            again.start()
+            again.join()
+            exitcodes.add(again.exitcode)
+        print(exitcodes)
         killed.kill()
         killed.join()
         slow.join()
         print(slow.exitcode in (7, 255), killed.exitcode in (-9, 255))
         """
     )
-    assert (code, lines) == (0, ["5 True", "True True"]), err
+    assert (code, lines) == (0, ["{5}", "True True"]), err
 
 
 def test_a_zygote_that_dies_at_once_is_an_error() -> None:
