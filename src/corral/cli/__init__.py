@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 from corral.cli import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from corral.cli.arguments import Options
@@ -64,11 +64,12 @@ def _run(options: Options) -> int:
         return comparing.run(options)
     from corral.cli import mapping
 
-    _stop_on(signal.SIGTERM, signal.SIGHUP)
-    return mapping.run(options, make_pool=cast("PoolMaker", corral.Pool))
+    with _stopping_on(signal.SIGTERM, signal.SIGHUP):
+        return mapping.run(options, make_pool=cast("PoolMaker", corral.Pool))
 
 
-def _stop_on(*signals: signal.Signals) -> None:
+@contextlib.contextmanager
+def _stopping_on(*signals: signal.Signals) -> Iterator[None]:
     """Let these signals unwind the stack, so that workers end and temporary files go."""
     ours = os.getpid()
 
@@ -79,9 +80,15 @@ def _stop_on(*signals: signal.Signals) -> None:
             errors.SIGNAL_BASE + number
         )  # a forked child has inherited this, but has nothing of ours to tidy up
 
-    for each in signals:
-        if signal.getsignal(each) is signal.SIG_DFL:
-            signal.signal(each, stop)
+    taken = [each for each in signals if signal.getsignal(each) is signal.SIG_DFL]
+    for each in taken:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        # `main` may have been called by a program that goes on.
+        for each in taken:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _abandon_stdout() -> None:
