@@ -360,6 +360,16 @@ def enter(payload: bytes | memoryview, fds: list[int]) -> None:
     process._bootstrap(default_method)
 
 
+def _prepare_rehearsal() -> Callable[[], None]:
+    """Return what a child of the zygote does before a request comes: be launched with nothing to do."""
+    from corral import context
+    from corral._codec import bundle
+
+    with passing.Passing():
+        nothing = bundle((context.ForkServerProcess(), "forkserver"))
+    return lambda: enter(nothing, [])
+
+
 def _default_method() -> str | None:
     """Return the start method that a child inherits as its default."""
     context = sys.modules.get("corral.context")

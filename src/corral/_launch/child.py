@@ -5,7 +5,8 @@ called `launch`.
 Runs in: child, main thread.
 Invariants:
     INV-CHILD-1: nothing returns from here into the code of the process the child was forked from.
-    INV-CHILD-2: the child dies with its parent from before the entry runs.
+    INV-CHILD-2: the child dies with its parent from before the entry runs: by a thread that watches the
+        parent's pidfd, or, as a child of the zygote, by the line and the zygote (`line`).
     INV-CHILD-3: `__main__` is an empty module of the child's own, never the parent's program run again
         (with `fork` it is the parent's, as memory has it).
 Failure: an exception of the entry is printed on standard error and becomes exit code 1; a parent that
@@ -20,7 +21,7 @@ import marshal
 import os
 import sys
 
-from corral._launch import exits, surroundings, tree, wire
+from corral._launch import exits, line, surroundings, tree, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,36 +43,48 @@ _replaced_main: list[object] = []
 STDERR_FD = 2
 
 
-def serve(sock: wire.socket, *, heap_fd: int = -1, parent_fd: int = -1) -> NoReturn:
-    """Wait for one launch request on `sock`, carry it out, and end.
-
-    Args:
-        sock: where the request comes from.
-        heap_fd: the tree's heap, where the parent sends it along with the request: 0, else -1.
-        parent_fd: a pidfd of the parent, or -1 when the request brings it.
-    """
+def serve(sock: wire.socket) -> NoReturn:
+    """Wait for one launch request on `sock`, carry it out, and end."""
     try:
         head, payload, fds = wire.receive_parts(sock)
     except EOFError:
         os._exit(0)
     except KeyboardInterrupt:
         os._exit(-_signal.SIGINT & 0xFF)
-    sock.close()
     request = marshal.loads(head)  # noqa: S302  (our parent's message)
     name: str = request["name"]
 
     def run() -> None:
         given = _take_fds(request["fds"], fds)
-        tree.follow_parent(given.pop("parent", parent_fd))
-        heap = given.pop("heap", heap_fd)
-        if heap >= 0:
-            tree.adopt_heap(heap)
+        if given:
+            sock.close()
+            tree.follow_parent(given["parent"])
+            tree.adopt_heap(given["heap"])
+        else:
+            line.hold(sock)
         surroundings.apply(request["changes"])
         _mirror_main(request["main"])
         _handle_interrupts(request["interrupts"])
         resolve(request["entry"])(payload, fds)
 
     end(run, name)
+
+
+def rehearse(sock: wire.socket) -> None:
+    """Receive a request from oneself: a fork's memory is copied as it is touched, now rather than later."""
+    line.prepare(sock)
+    ours, theirs = wire.pair()
+    sent = marshal.dumps({"entry": "", "name": "", "fds": ["1", "2"], "changes": {}, "main": {}})
+    wire.send_parts(ours, sent, b"", [1, 2])
+    ours.close()
+    head, _, fds = wire.receive_parts(theirs)
+    request = marshal.loads(head)  # noqa: S302  (our own message)
+    wire.is_closed(theirs)
+    _take_fds(request["fds"], fds)
+    surroundings.apply(request["changes"])
+    _mirror_main(request["main"])
+    _handle_interrupts(False)
+    theirs.close()
 
 
 def run_forked(call: Callable[[], None], name: str, parent_fd: int) -> NoReturn:
@@ -103,6 +116,7 @@ def end(call: Callable[[], None], name: str) -> NoReturn:
         code = _outcome(call, name)
         code = _outcome(_leave, name) or code
     finally:
+        line.tell_exit_code(code & 0xFF)
         os._exit(code & 0xFF)
 
 

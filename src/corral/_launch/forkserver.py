@@ -3,8 +3,8 @@
 Role in the flow: `launch` for method "forkserver"; orders go to `zygote`, requests straight to the child.
 Runs in: parent, any thread (one lock); a process forked from the parent starts over with nothing.
 Invariants:
-    INV-FS-1: a launch takes a child that stands ready, then orders its replacement: the zygote isn't on
-        the way of a launch unless none stands ready.
+    INV-FS-1: a launch takes a child that stands ready; its replacement is ordered when none is left or a
+        child has ended. The zygote isn't on the way of a launch unless none stands ready.
     INV-FS-2: an exit code is asked for by the serial number of the child, never by process id.
     INV-FS-3: a forked process never writes to, reads from or ends its parent's zygote.
 Failure: a dead zygote is seen by its closed socket; the next launch starts another. Exit codes of its
@@ -66,6 +66,8 @@ class Zygote:
         self.base = surroundings.capture()
         self.exit_codes: dict[int, int] = {}
         self.forgotten: set[int] = set()
+        # By serial number, the sockets to children that run: the kernel kills a child whose line closes.
+        self.lines: dict[int, wire.socket] = {}
         self.ordered = 0
         self.alive = True
         self.orders, theirs = wire.pair()
@@ -130,22 +132,54 @@ class Zygote:
 
     def exit_code(self, serial: int) -> int | None:
         """Return the exit code of a child that has ended; None when the zygote died before it."""
-        while serial not in self.exit_codes:
+        line = self.lines.pop(serial, None)
+        if line is not None:
             try:
-                message, _ = wire.receive(self.reports)
+                code = wire.receive(line, wire.MSG_DONTWAIT)[0][0]
             except (OSError, EOFError):
-                return None
-            reported, code = marshal.loads(message)  # noqa: S302  (our zygote's message)
-            if reported in self.forgotten:
-                self.forgotten.discard(reported)
+                # It was ended by a signal, or by os._exit: the zygote knows.
+                pass
             else:
-                self.exit_codes[reported] = code
+                self.forget(serial)
+                while self.read_report(wire.MSG_DONTWAIT):
+                    # Nobody else may ever ask the zygote: its reports must not pile up.
+                    pass
+                return code
+            finally:
+                line.close()
+        while serial not in self.exit_codes:
+            if not self.read_report():
+                return None
         return self.exit_codes.pop(serial)
+
+    def read_report(self, flags: int = 0) -> bool:
+        """Take in one report of the zygote; False when there is none, now or ever again."""
+        try:
+            message, _ = wire.receive(self.reports, flags)
+        except (OSError, EOFError):
+            return False
+        serial, code = marshal.loads(message)  # noqa: S302  (our zygote's message)
+        if serial in self.forgotten:
+            self.forgotten.discard(serial)
+            line = self.lines.pop(serial, None)
+            if line is not None:
+                line.close()
+        else:
+            self.exit_codes[serial] = code
+        return True
 
     def forget(self, serial: int) -> None:
         """Keep no exit code for a child that nobody will ask about. Takes no lock: finalizers call it."""
         if self.exit_codes.pop(serial, None) is None:
             self.forgotten.add(serial)
+
+    def leave_to_parent(self) -> None:
+        """Close, in a forked process, the copies of what is the parent's."""
+        self.let_go()
+        self.reports.close()
+        for line in self.lines.values():
+            line.close()
+        os.close(self.pidfd)
 
     def let_go(self) -> None:
         """Close the order socket: children that stand ready end, and the zygote goes."""
@@ -176,6 +210,12 @@ class ZygoteChild(Child):
 
     def _collect(self) -> int:
         code = self._zygote.exit_code(self._serial)
+        if _lock.acquire(blocking=False):
+            try:
+                if self._zygote.alive:
+                    self._zygote.restock()
+            finally:
+                _lock.release()
         return self._last_resort() if code is None else code
 
     def __del__(self) -> None:
@@ -217,8 +257,10 @@ def launch_forkserver(entry: str, payload: bytes, fds: Sequence[int], name: str)
                     # Killed while it stood ready.
                     continue
                 raise
-            ready.sock.close()
-            zygote.restock()
+            zygote.lines[ready.serial] = ready.sock
+            if not zygote.ordered:
+                # Else the order waits for the end of a child: making one now would only be in its way.
+                zygote.restock()
             return ZygoteChild(ready, zygote)
         raise OSError(errno.ECHILD, "the zygote process, which forks new ones, dies again and again")
 
@@ -259,9 +301,7 @@ def _after_fork() -> None:
     _lock = allocate_lock()
     found, _zygote = _zygote, None
     if found is not None:
-        found.let_go()
-        found.reports.close()
-        os.close(found.pidfd)
+        found.leave_to_parent()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -16,7 +16,7 @@ from _thread import allocate_lock
 
 from corral._native import Heap, die_with
 
-__all__ = ["adopt_heap", "follow_parent", "heap", "parent_fd", "self_fd"]
+__all__ = ["adopt_heap", "follow_parent", "heap", "parent_fd", "self_fd", "set_parent"]
 
 _lock = allocate_lock()
 _heap: Heap | None = None
@@ -65,10 +65,15 @@ def parent_fd() -> int:
     return _parent_fd
 
 
-def follow_parent(fd: int) -> None:
-    """Die with the process behind pidfd `fd`, from now on."""
+def set_parent(fd: int) -> None:
+    """Know the process behind pidfd `fd` as the parent."""
     global _parent_fd  # noqa: PLW0603
     _parent_fd = fd
+
+
+def follow_parent(fd: int) -> None:
+    """Die with the process behind pidfd `fd`, from now on."""
+    set_parent(fd)
     die_with(fd)
 
 

@@ -23,6 +23,7 @@ from _socket import (
     MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
+    MSG_PEEK,
     SCM_RIGHTS,
     SOCK_SEQPACKET,
     SOL_SOCKET,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from mmap import mmap
 
-__all__ = ["MSG_DONTWAIT", "pair", "receive", "receive_parts", "send", "send_parts", "socket"]
+__all__ = ["MSG_DONTWAIT", "is_closed", "pair", "receive", "receive_parts", "send", "send_parts", "socket"]
 
 INLINE_BYTES = 1 << 16
 """Above this a message travels as a memory file: it must fit the socket's buffer with room to spare."""
@@ -84,6 +85,16 @@ def receive(sock: socket, flags: int = 0) -> tuple[bytes, list[int]]:
     if not message:
         raise EOFError("the peer has closed the launch socket")
     return message, fds
+
+
+def is_closed(sock: socket) -> bool:
+    """Tell whether the peer has closed its end; what it has sent is left there."""
+    try:
+        return not sock.recv(1, MSG_DONTWAIT | MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def send_parts(sock: socket, head: bytes, body: bytes, fds: Sequence[int]) -> None:

@@ -7,9 +7,8 @@ Invariants:
     INV-ZYG-1: a child's pidfd is opened before the child can be reaped.
     INV-ZYG-2: every child made is reported once, every end of a child is reported once.
     INV-ZYG-3: nothing here waits for the parent to read.
-Failure: the parent's death (its pidfd) ends the zygote; when the parent closes the order socket, the zygote
-ends after its children. Those that wait for a request see their own socket closed, the others follow the
-parent's pidfd.
+Failure: at the parent's death (its pidfd) the zygote kills its children and ends; when the parent closes
+the order socket, the zygote ends after its children; those that wait for a request see theirs closed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ else:
 
 __all__ = ["main"]
 
-WARM = ("pickle", "corral._codec", "corral._worker", "corral.context")
+WARM = ("fcntl", "pickle", "corral._codec", "corral._worker", "corral.process", "corral.context")
 """What nearly every child needs, imported once for all of them."""
 
 
@@ -119,6 +118,12 @@ class _Zygote:
         self.parent_fd = parent_fd
         self.running: dict[int, tuple[int, int]] = {}  # pidfd: (serial, pid)
         self.serial = 0
+        # What a warm module offers to have its memory touched before a request comes, and not after.
+        self.rehearsals = [
+            prepare()
+            for module in WARM
+            if (prepare := getattr(sys.modules.get(module), "_prepare_rehearsal", None)) is not None
+        ]
         self.epoll = select.epoll()
         self.epoll.register(parent_fd, select.EPOLLIN)
         self.orders = _Outbox(orders, self.epoll)
@@ -131,6 +136,7 @@ class _Zygote:
         while taking_orders or self.running:
             for fd, event in self.epoll.poll():
                 if fd == self.parent_fd:
+                    self.kill_all()
                     return
                 if fd == orders:
                     self.orders.flush()
@@ -187,7 +193,20 @@ class _Zygote:
         self.reports.close()
         _close(list(self.running))
         gc.enable()
-        child.serve(sock, parent_fd=self.parent_fd)
+        tree.set_parent(self.parent_fd)
+        child.rehearse(sock)
+        for rehearse in self.rehearsals:
+            rehearse()
+        child.serve(sock)
+
+    def kill_all(self) -> None:
+        """Kill all children: their parent is dead."""
+        for pidfd in self.running:
+            try:  # noqa: SIM105  (contextlib costs an import)
+                _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+            except OSError:
+                # It has ended, or become another user's, whose line ends it.
+                pass
 
     def reap(self, pidfd: int) -> None:
         """Report how a child has ended."""
