@@ -16,6 +16,7 @@ __all__ = [
     "identity_of",
     "is_alive",
     "pack",
+    "pickle_plain",
 ]
 
 # --- heap -------------------------------------------------------------------------------------------
@@ -84,6 +85,9 @@ class Link:
     def spin_us(self) -> int: ...
     @spin_us.setter
     def spin_us(self, value: int, /) -> None: ...
+
+def pickle_plain(value: object) -> bytes | None:
+    """The pickle of a number, a text, bytes or a tuple of such, if it is small; else None."""
 
 def pack(heap: Heap, payload: bytes, buffers: Sequence[Buffer] | None = None) -> Block: ...
 

@@ -91,7 +91,11 @@ class AsyncResult(_Result, Call):
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
-        super().__init__(engine)
+        # Not by way of the bases: this is made for every task.
+        self.done = False
+        self._event = None
+        self._engine = engine
+        self.value = self.error = self.task = None
         self._callback = callback
         self._error_callback = error_callback
 

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 mod buffer;
 mod heap;
 mod link;
+mod plain;
 mod wait;
 
 /// What must be atomic across processes; private, typed in `_native.pyi`.
@@ -15,6 +16,7 @@ mod wait;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     heap::register(module)?;
     link::register(module)?;
+    plain::register(module)?;
     wait::register(module)?;
     Ok(())
 }

@@ -10,6 +10,8 @@ from __future__ import annotations
 from _pickle import PickleBuffer, dumps, loads
 from collections import namedtuple
 
+from corral._native import pickle_plain
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +76,9 @@ def encode(obj: object, snapshot: Snapshot | None = None) -> Encoded:
     Raises:
         EncodeError: Names what cannot be pickled, and where in `obj` it is.
     """
+    payload = pickle_plain(obj)
+    if payload is not None:
+        return _encoded(Encoded, (payload, [], ()))
     if is_plain(obj):
         return _encoded(Encoded, (dumps(obj, 5), [], ()))
     from corral._codec import _groups
@@ -87,6 +92,9 @@ def encode_reply(obj: object) -> Encoded:
     Raises:
         EncodeError: Names what cannot be pickled, and where in `obj` it is.
     """
+    payload = pickle_plain(obj)
+    if payload is not None:
+        return _encoded(Encoded, (payload, [], ()))
     if is_plain(obj):
         return _encoded(Encoded, (dumps(obj, 5), [], ()))
     from corral._codec import _groups

@@ -13,6 +13,7 @@ from corral._engine.chunking import Chunker
 from corral._engine.gate import Gate
 from corral._engine.ledger import Task
 from corral._engine.outcome import call_outcome, chunk_outcome
+from corral._native import pickle_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +35,11 @@ def call_task(snapshot: Snapshot, function: Any, args: Any, kwargs: Any, sink: A
         payload, buffers, needs = encode((args, kwargs), snapshot)
         kind = wire.CALL_KW
     else:
-        payload, buffers, needs = encode(args, snapshot)
         kind = wire.CALL
+        plain = pickle_plain(args)
+        if plain is not None:
+            return Task(kind, function, group.number, (group,), plain, None, sink)
+        payload, buffers, needs = encode(args, snapshot)
     return Task(kind, function, group.number, (group, *needs) if needs else (group,), payload, buffers, sink)
 
 

@@ -70,12 +70,13 @@ class Arrivals:
 class Seat:
     """A place for a worker, and the incarnation that sits there now."""
 
-    __slots__ = ("child", "index", "known", "link", "passing", "quota", "ready", "stopping", "token")
+    __slots__ = ("child", "index", "known", "link", "passing", "quota", "ready", "send", "stopping", "token")
 
     def __init__(self, index: int, token: int, link: Link, child: Child, quota: int | None) -> None:
         self.index = index
         self.token = token
         self.link = link
+        self.send = link.send  # bound once: it is called for every task
         self.child = child
         self.quota = quota
         self.known: set[int] = set()
@@ -114,11 +115,7 @@ class Crew:
     def post(self, task: Task) -> None:
         """Send the task, or let it wait for a worker."""
         waiting = self.ledger.waiting
-        if waiting:
-            waiting.append(task)
-            return
-        index = self._pick(None)
-        if index is None or not self._send(index, task):
+        if waiting or (index := self._pick(None)) is None or not self._send(index, task):
             waiting.append(task)
 
     def has_room(self, depth: int | None) -> bool:
@@ -151,7 +148,10 @@ class Crew:
         for group in task.needs:
             if group.number not in seat.known and not self._define(seat, group):
                 return False
-        position = seat.link.send(task.kind, task.id, task.group, task.body, task.buffers)
+        if task.buffers:
+            position = seat.link.send(task.kind, task.id, task.group, task.body, task.buffers)
+        else:
+            position = seat.send(task.kind, task.id, task.group, task.body)
         if position < 0:
             self._scheduler.full()
             return False
