@@ -228,9 +228,11 @@ def test_what_cannot_be_sent_is_named_with_its_place() -> None:
         culprit(lock)
         == "cannot send an object, an instance of _thread.lock: cannot pickle '_thread.lock' object"
     )
-    assert culprit(((1, lock), {})).startswith("cannot send a tuple[0][1], an instance of _thread.lock: ")
-    assert "a dict['k']" in culprit({"k": lock})
-    assert "a list[0].inner.lock, an instance of _thread.lock" in culprit([Plain(inner=Plain(lock=lock))])
+    assert culprit((1, lock)).startswith("cannot send the argument [1], an instance of _thread.lock: ")
+    assert culprit(((1, lock), {})).startswith("cannot send the argument [1], an instance of _thread.lock: ")
+    assert culprit(((1,), {"k": [lock]})).startswith("cannot send the argument 'k'[0], an instance of ")
+    assert "an object['k']" in culprit({"k": lock})
+    assert "the item [0].inner.lock, an instance of _thread.lock" in culprit([Plain(inner=Plain(lock=lock))])
     assert ".lock, an instance" in culprit(Slotted())
     assert "{...}" in culprit({importable, (x for x in ())})
     assert ".args[0]" in culprit(functools.partial(importable, lock))
@@ -239,6 +241,11 @@ def test_what_cannot_be_sent_is_named_with_its_place() -> None:
     assert ".__defaults__[0]" in culprit(lambda x=lock: x)
     assert ".args[0]" in culprit(ValueError(lock))
     assert "generator" in culprit(x for x in ())
+
+
+def test_a_result_that_cannot_be_sent_is_called_one() -> None:
+    with pytest.raises(EncodeError, match=r"cannot send the result\[0\], an instance of _thread\.lock"):
+        codec.encode_reply([threading.Lock()])
 
 
 def test_define_names_what_cannot_be_sent() -> None:

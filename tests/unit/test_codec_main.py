@@ -18,6 +18,7 @@ import pytest
 
 PROGRAMS = Path(__file__).parents[1] / "support" / "codec"
 WAYS = ("script", "-c", "stdin")
+PROFILED = "profiled"
 
 
 def checks_of(program: str) -> list[str]:
@@ -28,7 +29,12 @@ def checks_of(program: str) -> list[str]:
 def report_of(program: str, way: str) -> dict[str, str]:
     path = PROGRAMS / program
     source = path.read_text()
-    arguments = {"script": [str(path)], "-c": ["-c", source], "stdin": ["-"]}[way]
+    arguments = {
+        "script": [str(path)],
+        "-c": ["-c", source],
+        "stdin": ["-"],
+        PROFILED: ["-m", "cProfile", "-o", os.devnull, str(path)],
+    }[way]
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         input=source if way == "stdin" else "",
@@ -66,3 +72,8 @@ def test_the_mirror(name: str, way: str) -> None:
 @pytest.mark.parametrize("name", checks_of("corners.py"))
 def test_corners(name: str, way: str) -> None:
     assert report_of("corners.py", way)[name] == ""
+
+
+@pytest.mark.parametrize("name", checks_of("classes.py"))
+def test_a_script_whose_main_is_not_the_module_of_that_name(name: str) -> None:
+    assert report_of("classes.py", PROFILED)[name] == ""

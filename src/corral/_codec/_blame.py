@@ -41,7 +41,9 @@ class explained:  # noqa: N801 - reads as a word of the with statement
 
 def blame(obj: object, exc: Exception, what: str = "") -> str:
     """Say what cannot be sent, and where it is."""
-    path, culprit, reason = what or _name(obj), obj, exc
+    path, culprit, reason = what, obj, exc
+    if not path:
+        path, culprit, reason = _entrance(obj, exc)
     for _ in range(MAX_DEPTH):
         found = _refusing(culprit)
         if found is None:
@@ -52,8 +54,19 @@ def blame(obj: object, exc: Exception, what: str = "") -> str:
     return f"cannot send {path}, {_describe(culprit)}: {text}"
 
 
-def _name(obj: object) -> str:
-    return "an object" if not isinstance(obj, (tuple, list, dict)) else f"a {type(obj).__name__}"
+def _entrance(obj: object, exc: Exception) -> tuple[str, object, Exception]:
+    """Where to begin: a payload is a call's arguments, with keywords or without, or a list of items."""
+    match obj:
+        case (tuple() as args, dict() as keywords):
+            found = _refusing(keywords)
+            if found is not None and found[0].startswith("["):
+                return f"the argument {found[0][1:-1]}", found[1], found[2]
+            return "the argument ", args, exc
+        case tuple():
+            return "the argument ", obj, exc
+        case list():
+            return "the item ", obj, exc
+    return "an object", obj, exc
 
 
 def _describe(obj: object) -> str:

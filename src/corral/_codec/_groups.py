@@ -273,7 +273,7 @@ def _definition(
     blob = dumps((kind, origin, numbers, labels, names, direct, body), 5)
     keys = tuple((origin, number) for number in numbers)
     definition = Definition(kind, blob, keys=keys, labels=labels, names=names, direct=direct)
-    definition.space = met.space if met else None
+    definition.spaces = tuple(met.main_spaces.values()) if met else ()
     return definition
 
 
@@ -318,7 +318,8 @@ def encode_whole(obj: object, *, reply: bool) -> tuple[bytes, list[PickleBuffer]
     A reply goes to the process that started this one, and leaves out what that process sent itself. Anything
     else may reach anybody, its buffers inside.
     """
-    pickler = _payload(obj, out_of_band=reply)
+    what = "the result" if reply else ""
+    pickler = _payload(obj, out_of_band=reply, what=what)
     met = pickler.met
     if met is not None and reply:
         known = registry.definitions
@@ -326,24 +327,26 @@ def encode_whole(obj: object, *, reply: bool) -> tuple[bytes, list[PickleBuffer]
         met.names = {name: None for name in met.names if name not in registry.given}
     if met is None or not (met.direct or met.names):
         return pickler.result, pickler.buffers
-    with explained(obj):
+    with explained(obj, what):
         blobs = [group.blob for group in needs_of(met, Snapshot()).groups]
     prelude = dumps(blobs, 5)
     return b"".join((b"\0", len(prelude).to_bytes(8, "little"), prelude, pickler.result)), pickler.buffers
 
 
-def _payload(obj: object, *, out_of_band: bool) -> ValuePickler:
+def _payload(obj: object, *, out_of_band: bool, what: str = "") -> ValuePickler:
     pickler = ValuePickler(export, out_of_band=out_of_band)
     try:
         pickler.dumps(_sheltered(obj) if out_of_band else obj)
-    except Exception:
-        with explained(obj):
-            return _pickled(lambda p: p.dumps(obj), out_of_band=out_of_band)
-    return pickler
+    except Exception:  # noqa: S110 - tried again below, where it is explained
+        pass
+    else:
+        return pickler
+    with explained(obj, what):
+        return _pickled(lambda p: p.dumps(obj), out_of_band=out_of_band)
 
 
 def _sheltered(obj: Any, depth: int = 3) -> Any:
-    """The same object with large bytes set apart, as far as tuples, and a call's keywords, go.
+    """The same object with large bytes set apart, as far as tuples go.
 
     Other containers may be referred to from elsewhere in the object, so they must stay what they are.
     """
@@ -366,7 +369,7 @@ def needs_of(met: Met, snapshot: Snapshot) -> Needs:
         if not met.names:
             return _needs_of(direct, None, snapshot)
         root = Definition(CALLABLE, b"", names=tuple(met.names), direct=direct)
-        root.space = met.space
+        root.spaces = tuple(met.main_spaces.values())
         needs = _needs_of(direct, root, snapshot)
         needs.groups = tuple(group for group in needs.groups if group is not root.group)
         return needs
@@ -398,10 +401,9 @@ class _Walk:
         self.todo: list[Definition] = []
         self.entered: set[Definition] = set()
         self.met: set[tuple[int, str]] = set()
-        self.values: dict[str, Any] = {}
+        self.values: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}  # by space
         self.bound: dict[str, Key] = {}
         self.main = _install.main_space()
-        self.space = self.main
 
     def run(self, direct: tuple[Key, ...], root: Definition | None, root_key: Key | None) -> None:
         for key in direct:
@@ -431,10 +433,18 @@ class _Walk:
         self.needs.definitions[definition] = None
         self.needs.cells += definition.cells
         self.needs.volatile = self.needs.volatile or (definition.volatile and _is_function(definition))
-        space = definition.space if definition.space is not None else self.main
         for key, label in zip(definition.keys, definition.labels, strict=True):
-            if label is not None and space.get(label) is registry.resolve(key):
-                self.bind(space, label, key)
+            if label is not None:
+                space = self.space_of(definition, label)
+                if space.get(label) is registry.resolve(key):
+                    self.bind(space, label, key)
+
+    def space_of(self, definition: Definition, name: str) -> dict[str, Any]:
+        """The globals in which a definition's functions find a name."""
+        for space in definition.spaces:
+            if name in space:
+                return space
+        return self.main
 
     def bind(self, space: dict[str, Any], name: str, key: Key) -> None:
         self.bound[name] = key
@@ -442,8 +452,8 @@ class _Walk:
 
     def follow(self, definition: Definition) -> None:
         """Look up the names that a definition's functions use."""
-        space = definition.space if definition.space is not None else self.main
         for name in definition.names:
+            space = self.space_of(definition, name)
             if (id(space), name) in self.met:
                 continue
             self.met.add((id(space), name))
@@ -457,15 +467,14 @@ class _Walk:
             elif (id(space), name) in self.snapshot.values:
                 self.visit(self.snapshot.values[id(space), name])
             else:
-                self.values[name] = value
-                self.space = space
+                self.values.setdefault(id(space), (space, {}))[1][name] = value
 
     def send_values(self) -> None:
         """Take the data globals met so far in, as one definition, so that what they share stays shared."""
-        definition = _values_definition(self.values, self.space)
-        for name in self.values:
-            self.snapshot.values[id(self.space), name] = definition
-        self.values = {}
+        _, (space, values) = self.values.popitem()
+        definition = _values_definition(values, space)
+        for name in values:
+            self.snapshot.values[id(space), name] = definition
         self.visit(definition)
 
 
@@ -500,7 +509,7 @@ def _values_definition(values: dict[str, Any], space: dict[str, Any]) -> Definit
         pickler = _pickled(lambda p: p.dumps(data))
     body = dumps((modules, pickler.result, absent), 5)
     definition = _definition(VALUES, pickler.met, (), (), body)
-    definition.space = space
+    definition.spaces = (*definition.spaces, space)
     return definition
 
 

@@ -92,8 +92,8 @@ class Met:
         "cells_met",
         "direct",
         "loose_state",
+        "main_spaces",
         "names",
-        "space",
         "spaces",
         "volatile",
     )
@@ -101,7 +101,7 @@ class Met:
     def __init__(self) -> None:
         self.direct: dict[Key, None] = {}
         self.names: dict[str, None] = {}
-        self.space: dict[str, Any] | None = None
+        self.main_spaces: dict[int, dict[str, Any]] = {}  # one, but under profilers and the like
         self.spaces: dict[int, dict[str, Any]] = {}
         self.cells: list[tuple[CellType, object]] = []
         self.cells_met: set[int] = set()
@@ -287,7 +287,7 @@ class ValuePickler(Pickler):
         module_name = space.get("__name__")
         if module_name == "__main__":
             self.meet().names.update(dict.fromkeys(sorted(names)))
-            self.meet().space = space
+            self.meet().main_spaces[id(space)] = space
             return "__main__"
         module = _names.importable_module(module_name or "")
         if module is not None and module.__dict__ is space:

@@ -22,6 +22,7 @@ from _weakref import ref
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CellType
+    from typing import Any
 
     Key = tuple[int, int]
 
@@ -70,7 +71,7 @@ class Definition:
     """A blob that this process can send, and what must be known to send it.
 
     `number` is this process's own for it, even where the definition was born elsewhere. `names` are the
-    globals of `__main__` (of `space`) that its functions use; `direct` the definitions that its pickle
+    globals of `__main__` (of `spaces`) that its functions use; `direct` the definitions that its pickle
     refers to.
     """
 
@@ -84,7 +85,7 @@ class Definition:
         "labels",
         "names",
         "number",
-        "space",
+        "spaces",
         "upstream",
         "volatile",
     )
@@ -106,7 +107,9 @@ class Definition:
         self.direct = direct
         self.number = new_number()
         self.group = Group(self.number, blob)
-        self.space: dict[str, object] | None = None
+        self.spaces: tuple[
+            dict[str, Any], ...
+        ] = ()  # the globals of its functions, if not `__main__`'s alone
         self.body = b""  # kept where the content must be compared again
         self.cells: tuple[tuple[CellType, object], ...] = ()
         self.volatile = False

@@ -234,6 +234,30 @@ def changed_cells_of_named_functions():
     assert peer.call(lambda: named()) == 1
 
 
+@check
+def forked_children_share_what_was_known():
+    import os
+
+    from corral import _codec as codec
+
+    codec.bundle(Node(0))
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        made = type("Made", (), {"__module__": "__main__", "x": 5})
+        with os.fdopen(write, "wb") as out:
+            out.write(codec.encode_reply((Node(1), made(), lambda: made.x)).payload)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as source:
+        data = source.read()
+    os.waitpid(child, 0)
+    node, thing, call = codec.decode(data)
+    assert type(node) is Node
+    assert b"Node.__init__" not in data  # the class was not sent again
+    assert thing.x == call() == 5
+
+
 try:
     report()
 finally:
