@@ -58,9 +58,9 @@ class InlinePool:
         return _Results(reversed([self._call(func, item) for item in items]))
 
     def _call(self, func: Callable[[Item], Outcome], item: Item) -> Outcome | Exception:
-        if item.raw == self._die_on:
+        if item[1] == self._die_on:
             return WorkerLost(pid=7, exitcode=-9, details="much memory")
-        if item.raw == self._break_on:
+        if item[1] == self._break_on:
             return PoolBroken("too many deaths")
         return func(item)
 

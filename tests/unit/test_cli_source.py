@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from corral.cli.calling import Item
 from corral.cli.errors import UsageError
 from corral.cli.source import Source, open_source
 
@@ -34,7 +33,7 @@ def lines(*inputs: str, kind: str = "line", encoding: str = "utf-8") -> Source:
 
 def raw(source: Source) -> list[bytes | str]:
     with source:
-        return [item.raw for item in source.items()]
+        return [raw for _, raw in source.items()]
 
 
 def test_lines_lose_their_ends_and_nothing_else(tmp_path: Path) -> None:
@@ -64,9 +63,9 @@ def test_every_item_knows_its_place_until_it_is_settled(tmp_path: Path) -> None:
     second.write_bytes(b"c\n")
     source = lines(str(first), str(second))
     with source:
-        assert list(source.items()) == [Item(0, b"a"), Item(1, b"b"), Item(2, b"c")]
-    assert source.settle(1) == f"{first}:2"
-    assert source.unsettled() == [f"{first}:1", f"{second}:1"]
+        assert list(source.items()) == [(0, b"a"), (1, b"b"), (2, b"c")]
+    assert str(source.settle(1)) == f"{first}:2"
+    assert [str(place) for place in source.unsettled()] == [f"{first}:1", f"{second}:1"]
 
 
 def test_standard_input_is_read_when_nothing_or_a_dash_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +74,7 @@ def test_standard_input_is_read_when_nothing_or_a_dash_is_named(monkeypatch: pyt
         source = lines(*inputs)
         assert source.total is None
         assert raw(source) == [b"x"]
-        assert source.unsettled() == ["<stdin>:1"]
+        assert [str(place) for place in source.unsettled()] == ["<stdin>:1"]
 
 
 def test_a_terminal_is_not_read_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +116,7 @@ def test_paths_that_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     source = open_source((), patterns=["**/*.py", "a.py"], kind="file", encoding="utf-8")
     assert source.total == 3
     assert raw(source) == ["a.py", "b.py", "d/c.py"]
-    assert source.unsettled() == ["a.py", "b.py", "d/c.py"]
+    assert [str(place) for place in source.unsettled()] == ["a.py", "b.py", "d/c.py"]
 
 
 @pytest.mark.parametrize(

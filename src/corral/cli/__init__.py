@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, cast
 
 from corral.cli import errors
 
+STDERR_FD = 2
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
@@ -34,10 +36,12 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status. Blocking: until it is done."""
     from corral.cli.arguments import parse
 
+    _have_stderr()
     try:
         options = parse(list(sys.argv[1:] if words is None else words))
         status = _run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except errors.UsageError as error:
         print(f"corral: {error}", file=sys.stderr)
         return errors.USAGE
@@ -48,6 +52,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("corral: interrupted", file=sys.stderr)
         return errors.SIGNAL_BASE + signal.SIGINT
+    except errors.OutputError as error:
+        _abandon_stdout()
+        print(f"corral: {error}", file=sys.stderr)
+        return errors.SOME_FAILED
     except BrokenPipeError:
         _abandon_stdout()
         return errors.SIGNAL_BASE + signal.SIGPIPE
@@ -91,9 +99,21 @@ def _stopping_on(*signals: signal.Signals) -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
 
 
+def _have_stderr() -> None:
+    """Give a process started without stderr one that leads nowhere: words must never get among the data."""
+    if sys.stderr is None:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        if nothing == STDERR_FD:
+            os.set_inheritable(STDERR_FD, True)  # as dup2 makes it
+        else:
+            os.dup2(nothing, STDERR_FD)
+            os.close(nothing)
+        sys.stderr = open(STDERR_FD, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as the one it replaces
+
+
 def _abandon_stdout() -> None:
     """Point stdout at nothing, so that the interpreter's last flush does not complain."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
         os.close(nothing)

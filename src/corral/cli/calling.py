@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from corral.cli.target import Function, resolve
 
@@ -46,13 +46,6 @@ class Recipe(NamedTuple):
     in_worker: bool = True
 
 
-class Item(NamedTuple):
-    """One unit of input: its place in the whole input, and a raw line or a path."""
-
-    number: int
-    raw: bytes | str
-
-
 class Failure(NamedTuple):
     """Why an item has no result: one line, and the traceback of the user's part of it."""
 
@@ -60,12 +53,11 @@ class Failure(NamedTuple):
     details: str = ""
 
 
-class Outcome(NamedTuple):
-    """What came of one item: text on success, else a failure."""
-
-    number: int
-    text: str
-    failure: Failure | None = None
+# What travels for every item is plain tuples: pickling them costs a third of what a class of ours would.
+Item: TypeAlias = tuple[int, bytes | str]
+"""One unit of input: its place in the whole input, and a raw line or a path."""
+Outcome: TypeAlias = tuple[int, str, Failure | None]
+"""What came of one item: its number, and its result as text or why there is none."""
 
 
 class _Ready(NamedTuple):
@@ -104,20 +96,21 @@ def _leave_to_parent(_number: int, _frame: FrameType | None) -> None:
 
 def call_for_json(item: Item) -> Outcome:
     """Call the function on `item` and encode its result as one line of JSON."""
+    number, raw = item
     try:
-        value = _function()(_argument(item))
+        value = _function()(_argument(raw))
     except (Exception, SystemExit) as error:
-        return Outcome(item.number, "", _failure_of(error))
+        return number, "", _failure_of(error)
     try:
-        return Outcome(item.number, _encode(value))
+        return number, _encode(value), None
     except (TypeError, ValueError, RecursionError) as error:
-        return Outcome(item.number, "", Failure(f"result is no JSON: {error} ({_JSON_ADVICE})"))
+        return number, "", Failure(f"result is no JSON: {error} ({_JSON_ADVICE})")
 
 
 def call_for_value(item: Item) -> object:
     """Call the function on `item` and return what it returns, or the failure, so that timing goes on."""
     try:
-        return _function()(_argument(item))
+        return _function()(_argument(item[1]))
     except (Exception, SystemExit) as error:
         return _failure_of(error)
 
@@ -134,13 +127,13 @@ def _function() -> Function:
     return _ready.function
 
 
-def _argument(item: Item) -> object:
+def _argument(raw: bytes | str) -> object:
     """Turn a raw item into what the user's function is given."""
-    if _ready is None or isinstance(item.raw, str):
-        return item.raw
+    if _ready is None or isinstance(raw, str):
+        return raw
     recipe = _ready.recipe
     try:
-        text = item.raw.decode(recipe.encoding)
+        text = raw.decode(recipe.encoding)
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start + 1}"
         message = f"line is not {recipe.encoding}: {where}; name its encoding with --encoding"

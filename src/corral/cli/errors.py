@@ -16,6 +16,10 @@ class UsageError(Exception):
     """What was asked cannot be done; the message says what to do instead. Exit status 2."""
 
 
+class OutputError(Exception):
+    """Results cannot be written any more: a full disk, say. Exit status 1."""
+
+
 class Stopped(Exception):
     """A signal asked the command to end. Exit status 128 + the signal's number."""
 

@@ -22,7 +22,7 @@ from corral.cli import errors
 from corral.cli.calling import Failure, Item, Outcome, Recipe, call_for_json, prepare
 from corral.cli.output import Sink, open_sink
 from corral.cli.progress import Bar, open_bar, wanted
-from corral.cli.source import Source, open_source
+from corral.cli.source import Place, Source, open_source
 from corral.cli.table import cores_available, duration
 from corral.cli.target import resolve
 from corral.errors import CorralError, describe_exit
@@ -75,7 +75,9 @@ def run(options: Options, *, make_pool: PoolMaker) -> int:
     """
     resolve(options.function)
     to_stdout = options.output in _STDOUT
-    show = wanted(options.progress, stdout_is_shown=to_stdout and sys.stdout.isatty())
+    show = wanted(
+        options.progress, stdout_is_shown=to_stdout and sys.stdout is not None and sys.stdout.isatty()
+    )
     workers = options.workers or cores_available()
     recipe = Recipe(options.function, options.kind, options.encoding)
     started = time.perf_counter()
@@ -143,12 +145,13 @@ class _Mapping:
             self._fail(place, Failure(causes[min(index, len(causes) - 1)]))
 
     def _settle(self, outcome: Outcome) -> None:
-        place = self._source.settle(outcome.number)
-        if outcome.failure is None:
-            self._sink.write(outcome.text)
+        number, text, failure = outcome
+        place = self._source.settle(number)
+        if failure is None:
+            self._sink.write(text)
             self.written += 1
         else:
-            self._fail(place, outcome.failure)
+            self._fail(place, failure)
         self._bar.update()
 
     def give_up(self, error: CorralError) -> None:
@@ -168,7 +171,7 @@ class _Mapping:
             self._bar.say(f"corral: {self._losses[-1]}, and an item with it")
             raise _StoppedAtError
 
-    def _fail(self, place: str, failure: Failure) -> None:
+    def _fail(self, place: Place, failure: Failure) -> None:
         """Name a failed item; the first one with its traceback, since the others are often alike."""
         self.failed += 1
         if self.failed == 1 and failure.details:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, BinaryIO
 
-from corral.cli.errors import UsageError
+from corral.cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,13 +37,23 @@ class Sink:
 
     def write(self, text: str) -> None:
         """Write one line. Blocking: while a pipe is full."""
-        self._stream.write(text.encode() + b"\n")
-        if self._eager:
-            self._stream.flush()
+        try:
+            self._stream.write(text.encode() + b"\n")
+            if self._eager:
+                self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _cannot_go_on(error) from None
 
     def commit(self) -> None:
         """Declare the output whole, and see it written."""
-        self._stream.flush()
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _cannot_go_on(error) from None
         self.committed = True
 
 
@@ -55,6 +65,9 @@ def open_sink(path: str | None) -> Iterator[Sink]:
         UsageError: The file cannot be written there.
     """
     if path is None or path == "-":
+        if sys.stdout is None:
+            message = "standard output is closed: name a file with --output"
+            raise UsageError(message)
         yield Sink(sys.stdout.buffer)
         return
     final = os.path.realpath(path)
@@ -64,7 +77,7 @@ def open_sink(path: str | None) -> Iterator[Sink]:
     if os.path.exists(final) and not os.path.isfile(final):
         with (
             _refusing(path),
-            open(final, "wb") as device,
+            _closing(open(final, "wb")) as device,
         ):  # a device or a FIFO must never be replaced by a file
             yield Sink(device)
         return
@@ -73,7 +86,7 @@ def open_sink(path: str | None) -> Iterator[Sink]:
             prefix=f".{os.path.basename(final)}.", suffix=".part", dir=os.path.dirname(final)
         )
     try:
-        with open(descriptor, "wb") as stream:
+        with _closing(open(descriptor, "wb")) as stream:
             sink = Sink(stream)
             yield sink
             if sink.committed:
@@ -83,6 +96,20 @@ def open_sink(path: str | None) -> Iterator[Sink]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
+
+
+@contextlib.contextmanager
+def _closing(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """Close `stream` at the end; what it cannot write then has been complained about when it was flushed."""
+    try:
+        yield stream
+    finally:
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+def _cannot_go_on(error: OSError) -> OutputError:
+    return OutputError(f"cannot write results: {error.strerror}")
 
 
 @contextlib.contextmanager

@@ -20,18 +20,29 @@ import io
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from corral.cli.calling import Item
 from corral.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Self
 
+    from corral.cli.calling import Item
+
 STDIN = "-"
 _COUNTED_BYTES = 1 << 30
 """Input beyond this is not read a second time merely to know how far we are."""
+
+
+class Place(NamedTuple):
+    """Where an item came from: a file, and there a line, unless the file itself is the item."""
+
+    name: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.line}" if self.line else self.name
 
 
 class Source:
@@ -42,14 +53,14 @@ class Source:
 
     def __init__(
         self,
-        pieces: Iterator[tuple[str, bytes | str]],
+        pieces: Iterator[tuple[Place, bytes | str]],
         total: int | None,
         opened: contextlib.ExitStack | None = None,
     ) -> None:
         """Number the pieces (place, raw item) of the input; `total` is None where nobody can know it."""
         self._pieces = pieces
         self._opened = opened or contextlib.ExitStack()
-        self._places: dict[int, str] = {}
+        self._places: dict[int, Place] = {}
         self.total = total
         self.pulled = 0
 
@@ -65,13 +76,13 @@ class Source:
             number = self.pulled
             self._places[number] = place
             self.pulled += 1
-            yield Item(number, raw)
+            yield number, raw
 
-    def settle(self, number: int) -> str:
+    def settle(self, number: int) -> Place:
         """Forget an item that has its outcome, and tell its place."""
         return self._places.pop(number)
 
-    def unsettled(self) -> list[str]:
+    def unsettled(self) -> list[Place]:
         """Tell the places of the items pulled that never got an outcome, in input order."""
         return [self._places[number] for number in sorted(self._places)]
 
@@ -89,7 +100,7 @@ def open_source(inputs: Sequence[str], *, patterns: Sequence[str], kind: str, en
             )
             raise UsageError(message)
         paths = expand(patterns)
-        return Source(((path, path) for path in paths), len(paths))
+        return Source(((Place(path), path) for path in paths), len(paths))
     names = list(inputs) or [STDIN]
     if not inputs and sys.stdin is not None and sys.stdin.isatty():
         message = (
@@ -180,7 +191,7 @@ def _count_lines(streams: Sequence[tuple[str, BinaryIO]]) -> int | None:
 
 def _lines(
     streams: Sequence[tuple[str, BinaryIO]], *, skip_blank: bool, utf8: bool
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[Place, bytes]]:
     """Yield every line without its end, as bytes: a line that cannot be decoded is that item's failure."""
     for name, stream in streams:
         shown = "<stdin>" if name == STDIN else name
@@ -192,4 +203,4 @@ def _lines(
                 line = line.removeprefix(codecs.BOM_UTF8)
             if skip_blank and not line.strip():
                 continue
-            yield f"{shown}:{number}", line
+            yield Place(shown, number), line
