@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import sys
-import traceback
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from corral.cli.target import Function, resolve
@@ -163,6 +162,8 @@ def _encode(value: object) -> str:
 
 def _failure_of(error: BaseException) -> Failure:
     """Describe an exception: one line, and the traceback below our own frames."""
+    import traceback
+
     if isinstance(error, _BadInputError):
         return Failure(str(error))
     if isinstance(error, SystemExit):

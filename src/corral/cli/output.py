@@ -15,15 +15,16 @@ import contextlib
 import os
 import stat
 import sys
-import tempfile
 from typing import TYPE_CHECKING, BinaryIO
 
 from corral.cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _ALL_MAY_READ_WRITE = 0o666
+_OURS_ALONE = 0o600
+_NAME_KEPT = 60
 
 
 class Sink:
@@ -75,27 +76,41 @@ def open_sink(path: str | None) -> Iterator[Sink]:
         message = f"cannot write {path}: it is a folder; name a file in it"
         raise UsageError(message)
     if os.path.exists(final) and not os.path.isfile(final):
-        with (
-            _refusing(path),
-            _closing(open(final, "wb")) as device,
-        ):  # a device or a FIFO must never be replaced by a file
+        with _refusing(path):
+            device = open(final, "wb")  # noqa: SIM115 - closed below
+        with _closing(device):  # a device or a named pipe must never be replaced by a file
             yield Sink(device)
         return
-    with _refusing(path):
-        descriptor, part = tempfile.mkstemp(
-            prefix=f".{os.path.basename(final)}.", suffix=".part", dir=os.path.dirname(final)
-        )
-    try:
-        with _closing(open(descriptor, "wb")) as stream:
+    folder, name = os.path.split(final)
+    part = os.path.join(folder, f".{name[:_NAME_KEPT]}.{os.urandom(4).hex()}.part")
+    try:  # before the file is made: a signal may come between any two steps
+        with _refusing(path):
+            stream = open(part, "xb", opener=_private_if(final))  # noqa: SIM115 - closed below
+        with _closing(stream):
             sink = Sink(stream)
             yield sink
             if sink.committed:
-                os.fchmod(stream.fileno(), _mode_for(final))
-                os.fsync(stream.fileno())
-                os.replace(part, final)
+                _put_in_place(stream, part, final)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
+
+
+def _private_if(final: str) -> Callable[[str, int], int]:
+    """Let nobody else read what is to replace a file that they perhaps may not read."""
+    mode = _OURS_ALONE if os.path.exists(final) else _ALL_MAY_READ_WRITE
+    return lambda path, flags: os.open(path, flags, mode)
+
+
+def _put_in_place(stream: BinaryIO, part: str, final: str) -> None:
+    """Give the whole file its name, and the permissions of the one it replaces."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.fchmod(stream.fileno(), stat.S_IMODE(os.stat(final).st_mode))
+        os.fsync(stream.fileno())
+        os.replace(part, final)
+    except OSError as error:
+        raise _cannot_go_on(error) from None
 
 
 @contextlib.contextmanager
@@ -125,15 +140,9 @@ def _refusing(path: str) -> Iterator[None]:
             f"cannot write {path}: no permission to create a file in {os.path.dirname(path) or os.getcwd()}"
         )
         raise UsageError(message) from None
-
-
-def _mode_for(final: str) -> int:
-    """Give a replaced file's permissions, or those a newly created file would get."""
-    with contextlib.suppress(FileNotFoundError):
-        return stat.S_IMODE(os.stat(final).st_mode)
-    mask = os.umask(0)
-    os.umask(mask)
-    return _ALL_MAY_READ_WRITE & ~mask
+    except OSError as error:
+        message = f"cannot write {path}: {error.strerror}"
+        raise UsageError(message) from None
 
 
 def _is_regular(stream: BinaryIO) -> bool:

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import difflib
 import importlib
-import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from typing import cast
 
 from corral.cli.errors import UsageError
 
 Function = Callable[[object], object]
+_CO_COROUTINE = 0x80
+"""`inspect.CO_COROUTINE`, without the import: every worker imports this module."""
 
 
 def resolve(spec: str) -> Function:
@@ -46,7 +45,7 @@ def resolve(spec: str) -> Function:
         kind = type(target).__name__
         message = f"{spec} is a {kind}, not a function: name something that can be called with one item"
         raise UsageError(message)
-    if inspect.iscoroutinefunction(target):
+    if getattr(getattr(target, "__code__", None), "co_flags", 0) & _CO_COROUTINE:
         message = f"{spec} is an async function: name a plain one (it may call asyncio.run itself)"
         raise UsageError(message)
     return cast("Function", target)
@@ -85,6 +84,8 @@ def _import(name: str, spec: str) -> object:
 
 def _import_failed(name: str, error: BaseException) -> str:
     """Show the user's own traceback: the module was found, it is its code that fails."""
+    import traceback
+
     frames = error.__traceback__
     while (frames is not None and "importlib" in frames.tb_frame.f_code.co_filename) or (
         frames and frames.tb_frame.f_globals is globals()
@@ -112,6 +113,8 @@ def _no_such_name(owner: object, owner_name: str, name: str) -> str:
     callables = [
         each for each in dir(owner) if not each.startswith("_") and callable(getattr(owner, each, None))
     ]
+    import difflib
+
     near = difflib.get_close_matches(name, callables, n=3)
     if near:
         return f"{owner_name} has no {name!r}: did you mean {' or '.join(near)}?"
