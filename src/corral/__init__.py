@@ -146,12 +146,14 @@ def __getattr__(name: str) -> object:
     room = _ROOMS.get(name)
     if room is None and name not in _SUBMODULES:
         raise AttributeError(f"module 'corral' has no attribute {name!r}", name=name, obj=__name__)
-    import importlib
+    import sys
 
+    # Not `importlib`: it would cost a spawned child its time.
+    module, _, attribute = (room or f"corral.{name}").partition(":")
+    __import__(module)
     if room is None:
-        return importlib.import_module(f"corral.{name}")
-    module, _, attribute = room.partition(":")
-    value: object = getattr(importlib.import_module(module), attribute or name)
+        return sys.modules[module]
+    value: object = getattr(sys.modules[module], attribute or name)
     globals()[name] = value
     return value
 

@@ -10,7 +10,7 @@ Failure: an unknown start method is a `ValueError`.
 
 from __future__ import annotations
 
-import importlib
+import sys
 
 from corral import process
 from corral._launch import METHODS
@@ -43,6 +43,12 @@ __all__ = [
 _STDLIB_ERRORS = ("AuthenticationError", "BufferTooShort", "ProcessError", "TimeoutError")
 
 
+def _module(name: str) -> Any:
+    """Import a module by name: faces do not import each other, and `importlib` costs a child its time."""
+    __import__(name)
+    return sys.modules[name]
+
+
 class BaseContext:
     """What `multiprocessing` offers, bound to one start method."""
 
@@ -67,13 +73,13 @@ class BaseContext:
         maxtasksperchild: int | None = None,
     ) -> Any:
         """Return a pool of worker processes."""
-        # By name: the faces do not import each other.
-        pool = importlib.import_module("corral.pool")
-        return pool.Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+        return _module("corral.pool").Pool(
+            processes, initializer, initargs, maxtasksperchild, context=self.get_context()
+        )
 
     def ProcessPoolExecutor(self, max_workers: int | None = None, **options: Any) -> Any:
         """Return an executor whose workers start by this context's method."""
-        futures = importlib.import_module("corral.futures")
+        futures = _module("corral.futures")
         return futures.ProcessPoolExecutor(max_workers, mp_context=self.get_context(), **options)
 
     def freeze_support(self) -> None:
@@ -138,7 +144,7 @@ class BaseContext:
     def __getattr__(self, name: str) -> Any:
         """Find the standard library's exception classes, which are borrowed when first used."""
         if name in _STDLIB_ERRORS:
-            return getattr(importlib.import_module("multiprocessing.context"), name)
+            return getattr(_module("multiprocessing.context"), name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
 

@@ -15,6 +15,7 @@ Failure: an object that cannot be sent raises in `start`, and nothing has been s
 from __future__ import annotations
 
 import itertools
+import marshal
 import os
 import sys
 
@@ -337,17 +338,80 @@ class _State:
         self.counter = itertools.count(1)
 
 
+_state = _State()
+_state.current = _MainProcess()
+
+
 def launch_by(method: str, process: BaseProcess) -> Child:
     """Launch a process object by a start method."""
     if method == "fork":
         return _launch.launch(
             "fork", "", b"", call=lambda: process._bootstrap(_default_method()), name=process.name
         )
+    plain = _encode_plain(process)
+    if plain is not None:
+        return _launch.launch(method, f"{__name__}:enter_plain", plain, name=process.name)
     from corral._codec import bundle
 
     with passing.Passing() as passed:
         payload = bundle((process, _default_method()))
     return _launch.launch(method, f"{__name__}:enter", payload, fds=passed.fds, name=process.name)
+
+
+def _encode_plain(process: BaseProcess) -> bytes | None:
+    """Encode a process whose target has a name and whose arguments are plain; None for any other.
+
+    A fresh interpreter that needs no pickle starts a fifth faster.
+    """
+    state = process.__dict__.copy()
+    target: Any = state.pop("_target")
+    if type(process).__module__ != "corral.context" or not _is_plain(state["_args"], state["_kwargs"]):
+        return None
+    where = None
+    if target is not None:
+        from corral._codec._names import is_importable
+
+        if type(target) not in _FUNCTIONS or not is_importable(target, target.__qualname__):
+            return None
+        where = (target.__module__, target.__qualname__)
+    config = state["_config"] = process._config.copy()
+    config["authkey"] = bytes(config["authkey"])
+    if not _is_plain((), config) or state.keys() != _ATTRIBUTES:
+        return None
+    return marshal.dumps((type(process).__name__, where, state, _default_method()))
+
+
+def _is_plain(args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
+    """Tell whether all values are of types that marshal gives back as they were."""
+    return all(type(value) in _SCALARS for value in (*args, *kwargs.values()))
+
+
+_SCALARS = frozenset({bool, bytes, complex, float, int, str, type(None)})
+_FUNCTIONS = frozenset({type(lambda: None), type(len)})
+_ATTRIBUTES = frozenset(
+    ["_identity", "_config", "_parent_pid", "_parent_name", "_popen", "_closed", "_args", "_kwargs", "_name"]
+)
+
+
+def enter_plain(payload: bytes | memoryview, fds: list[int]) -> None:
+    """Rebuild, in the child, what `_encode_plain` encoded, and be it."""
+    from corral import context
+
+    del fds
+    kind, where, state, default_method = marshal.loads(payload)  # noqa: S302  (our parent's message)
+    cls: type[BaseProcess] = getattr(context, kind)
+    process = cls.__new__(cls)
+    process.__dict__.update(state)
+    process.authkey = state["_config"]["authkey"]
+    target: Any = None
+    if where is not None:
+        module, path = where
+        __import__(module)
+        target = sys.modules[module]
+        for name in path.split("."):
+            target = getattr(target, name)
+    process._target = target
+    process._bootstrap(default_method)
 
 
 def enter(payload: bytes | memoryview, fds: list[int]) -> None:
@@ -430,7 +494,5 @@ def _tell_multiprocessing() -> None:
         _launch.at_exit(util._exit_function)
 
 
-_state = _State()
-_state.current = _MainProcess()
 # The children of a process that forks by its own means stay its own.
 os.register_at_fork(after_in_child=lambda: setattr(_state, "children", set()))
