@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import random
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from corral._native import Bell, Block, Heap, Link, WaitSet, pack
+from corral._native import Bell, Block, Heap, Link, WaitSet, identity, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,3 +182,109 @@ class TestWaiting:
         other = Link.create(pair.heap, Bell.create(pair.heap), 4096)
         with pytest.raises(ValueError, match="another bell"):
             pair.waits.add_link(8, other)
+
+    def test_the_background_takes_over_when_the_foreground_is_gone(self, pair: Pair) -> None:
+        ready: list[list[int]] = []
+        thread = threading.Thread(target=lambda: ready.append(pair.waits.wait_background()))
+        thread.start()
+        pair.worker.reply(1, 1, 0, b"")
+        assert pair.waits.wait(None) == [7]
+        pair.waits.nudge()
+        thread.join()
+        assert ready == [[7]]
+
+    def test_other_threads_run_while_one_waits(self, pair: Pair) -> None:
+        for wait in (pair.worker.recv, lambda: pair.waits.wait(None), pair.waits.wait_background):
+            thread = threading.Thread(target=wait)
+            thread.start()
+            # We only get here, and on, if the wait has released the interpreter.
+            sum(range(100_000))
+            pair.parent.send(1, 1, 0, b"")
+            pair.waits.kick()
+            thread.join()
+            pair.waits.wait(0)
+            pair.waits.wait(0)
+            pair.worker.recv(0)
+
+
+class TestTime:
+    def test_a_receive_gives_up_at_its_time_out(self, pair: Pair) -> None:
+        begin = time.monotonic()
+        assert pair.worker.recv(0.01) is None
+        assert time.monotonic() - begin >= 0.01
+        assert pair.worker.recv(-1) is None
+        with pytest.raises(ValueError, match="not a number"):
+            pair.worker.recv(float("nan"))
+
+    def test_the_time_since_the_last_task_is_known(self, pair: Pair) -> None:
+        pair.parent.send(1, 1, 0, b"")
+        before = time.monotonic_ns()
+        pair.worker.recv(0)
+        elapsed = pair.worker.elapsed_ns()
+        assert 0 <= elapsed <= time.monotonic_ns() - before
+
+    def test_the_spin_bound_is_kept(self, pair: Pair) -> None:
+        assert pair.worker.spin_us == 0
+        pair.worker.spin_us = 30
+        assert pair.worker.spin_us == 30
+
+
+class TestDamage:
+    """Anything may stand in a link's block: errors at most."""
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_random_bytes_in_a_links_block_are_errors_at_most(self, pair: Pair, seed: int) -> None:
+        numbers = random.Random(seed)
+        for number in range(6):
+            pair.parent.send(1, number, 0, bytes(40), [b"x"] if number % 2 else None)
+            pair.worker.reply(1, number, 0, bytes(40))
+        block = pair.heap.adopt(pair.parent.ref, identity())
+        view = memoryview(block).cast("B")
+        for _ in range(numbers.randrange(1, 40)):
+            view[numbers.randrange(len(view))] = numbers.randrange(256)
+        for number in range(20):
+            for use in (
+                lambda: pair.worker.recv(0),
+                pair.parent.recv_many,
+                lambda number=number: pair.parent.send(1, number, 0, bytes(30)),
+                lambda number=number: pair.parent.revoke(32 * number, number),
+                lambda number=number: pair.parent.taken(32 * number, number),
+                lambda: pair.waits.wait(0),
+            ):
+                try:
+                    use()
+                except ValueError as error:
+                    assert "damaged" in str(error) or "owned" in str(error)  # noqa: PT017 - errors are allowed
+
+    def test_parts_that_do_not_fit_their_block_are_an_error(self, pair: Pair) -> None:
+        block = pair.heap.alloc(4096)
+        memoryview(block)[:] = random.Random(1).randbytes(4096)
+        pair.parent.send(1, 1, 0, block)
+        frame = pair.worker.recv(0)
+        assert frame is not None
+        assert isinstance(frame[3], Block)
+        with pytest.raises(ValueError, match="parts"):
+            frame[3].parts()
+
+    def test_nobody_attaches_to_a_block_that_is_no_link(self, pair: Pair) -> None:
+        block = pair.heap.alloc(4096)
+        with pytest.raises(ValueError, match="damaged"):
+            Link.attach(pair.heap, block.ref, pair.bell.fileno())
+
+
+def test_everything_is_given_back(pair: Pair) -> None:
+    before = pair.heap.stats()["blocks_used"]
+    for number in range(20):
+        link = Link.create(pair.heap, pair.bell, 4096)
+        worker = Link.attach(pair.heap, link.ref, pair.bell.fileno())
+        pair.waits.add_link(100 + number, link)
+        link.send(1, 1, 0, b"", [b"unreceived"])
+        link.send(1, 2, 0, b"", [b"unreceived"])
+        frame = worker.recv(0)
+        worker.reply(1, 1, 0, b"", [b"received"])
+        link.recv_many()
+        pair.waits.remove(100 + number)
+        pair.waits.wait(0)
+        del frame, worker, link
+    gc.collect()
+    assert pair.heap.stats()["blocks_used"] == before

@@ -36,6 +36,7 @@ pub struct Bell {
     reference: u64,
     region: Region,
     event: OwnedFd,
+    /// Not ours to take down, or never to be.
     hangs_on: AtomicBool,
 }
 
@@ -62,6 +63,7 @@ impl Bell {
     /// [`HeapError::Damaged`] when there is none.
     pub fn attach(heap: Arc<Heap>, reference: u64, event: OwnedFd) -> Result<Self, HeapError> {
         let bell = Self::over(heap, reference, event)?;
+        bell.leave_hanging();
         // Relaxed: see `create`.
         if bell.region.word(MAGIC_AT)?.load(Ordering::Relaxed) != MAGIC {
             return Err(HeapError::Damaged("the block is no bell"));
@@ -116,7 +118,7 @@ impl Bell {
         Ok(())
     }
 
-    /// Somebody may ring for as long as this process lives: the block is never given back.
+    /// The block is not given back: it is another's, or somebody may ring for as long as this process lives.
     pub(crate) fn leave_hanging(&self) {
         // Relaxed: read when the last reference is dropped, which comes after.
         self.hangs_on.store(true, Ordering::Relaxed);

@@ -212,10 +212,10 @@ impl ParentLink {
         let Some(frame) = incoming.peek().map_err(LinkError::from)? else { return Ok(false) };
         let label = frame.label;
         let body = open(&self.shared.heap, incoming.ring(), frame)?;
-        // A block is ours by now: the frame is done with, also when the sink fails.
-        let result = sink(Tag { kind: label.kind, id: label.id, aux: label.aux }, body);
+        // A frame that the sink could not take stays the next one, so that none is lost without an error.
+        sink(Tag { kind: label.kind, id: label.id, aux: label.aux }, body)?;
         incoming.advance(&frame);
-        result.map(|()| true)
+        Ok(true)
     }
 
     fn give_room(&self, incoming: &mut Consumer<Region>) -> Result<(), LinkError> {

@@ -165,6 +165,13 @@ fn the_links_block_is_kept_while_its_worker_may_write_to_it() {
 }
 
 #[test]
+fn who_only_rings_a_bell_does_not_take_it_down() {
+    let Pair { heap, parent, worker } = pair();
+    drop(worker);
+    assert_eq!(heap.owner_of(parent.bell().reference()).unwrap(), identity());
+}
+
+#[test]
 fn the_links_block_is_given_back_when_no_worker_can_write_to_it() {
     let Pair { heap, parent, worker } = pair();
     let (link, bell) = (parent.reference(), parent.bell().reference());
@@ -187,6 +194,21 @@ fn nobody_attaches_to_what_is_no_link() {
             "{reference}"
         );
     }
+}
+
+#[test]
+fn a_reply_that_could_not_be_taken_comes_again() {
+    let pair = pair();
+    for id in 0..2 {
+        assert!(pair.worker.try_reply(tag(id), Body::Bytes(b"body")).unwrap());
+    }
+    let mut count = 0;
+    let collected = pair.parent.collect(10, |_, _| {
+        count += 1;
+        if count == 1 { Ok(()) } else { Err(LinkError::Unfit("the sink is full")) }
+    });
+    assert_eq!(collected.unwrap(), 1);
+    assert_eq!(pair.collect(), [(tag(1), Got::Bytes(b"body".to_vec()))]);
 }
 
 #[test]
