@@ -4,6 +4,8 @@ mod crashes;
 mod damage;
 mod model;
 
+use std::sync::Arc;
+
 use super::layout::{BLOCK, INLINE};
 use super::*;
 use crate::region::Region;
@@ -16,14 +18,14 @@ const DATA_AT: usize = 16;
 
 /// Memory for one ring, and its two sides, which all may be used (or damaged) in any order.
 struct Bench {
-    memory: Box<[AtomicU64]>,
+    memory: Arc<[AtomicU64]>,
     producer: Producer<Region>,
     consumer: Consumer<Region>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let memory: Box<[AtomicU64]> = (0..(DATA_AT + CAPACITY) / 8).map(|_| AtomicU64::new(0)).collect();
+        let memory: Arc<[AtomicU64]> = (0..(DATA_AT + CAPACITY) / 8).map(|_| AtomicU64::new(0)).collect();
         let ring = Ring::new(region(&memory), geometry()).unwrap();
         Self { memory, producer: Producer::new(ring), consumer: Consumer::new(ring) }
     }
@@ -39,7 +41,7 @@ impl Bench {
 
 fn region(memory: &[AtomicU64]) -> Region {
     let start = std::ptr::NonNull::from(memory).cast::<u8>();
-    // SAFETY: INV-REGION-1: the box stays where it is, and every user of the region is dropped or done before it.
+    // SAFETY: INV-REGION-1: the shared slice stays where it is, and every user of the region is dropped or done before it.
     unsafe { Region::new(start, size_of_val(memory)) }.unwrap()
 }
 
@@ -125,7 +127,7 @@ fn a_revoked_frame_is_stepped_over_and_its_room_used_again() {
 
 #[test]
 fn two_threads_pass_frames_of_all_lengths() {
-    const COUNT: u64 = 100_000;
+    const COUNT: u64 = if cfg!(miri) { 200 } else { 100_000 };
     let mut bench = Bench::new();
     let bench = &mut bench;
     let (producer, consumer) = (&mut bench.producer, &mut bench.consumer);
@@ -152,7 +154,7 @@ fn two_threads_pass_frames_of_all_lengths() {
 
 #[test]
 fn of_two_threads_exactly_one_gets_each_frame() {
-    const COUNT: u64 = 20_000;
+    const COUNT: u64 = if cfg!(miri) { 200 } else { 20_000 };
     let mut bench = Bench::new();
     let bench = &mut bench;
     let (producer, consumer) = (&mut bench.producer, &mut bench.consumer);
