@@ -32,6 +32,7 @@ pub use parent::ParentLink;
 pub use worker::{Waited, WorkerLink};
 
 use crate::heap::{Heap, HeapError};
+use crate::identity;
 use crate::region::{Damaged, Memory, Region};
 use crate::ring::layout::{Geometry, MAX_CAPACITY, MAX_ID, MIN_CAPACITY};
 use crate::sync::{AtomicU32, Ordering};
@@ -147,6 +148,17 @@ impl Shared {
             return Err(LinkError::Damaged("a link is larger than its block"));
         }
         Ok(shared)
+    }
+
+    /// Writes this process into the block as the link's worker: a link has one in its life.
+    fn sign_in(&self) -> Result<(), LinkError> {
+        let me = identity::current();
+        let word = self.region.word(layout::WORKER_AT)?;
+        // Relaxed: the parent reads it when it lets go of the link, long after.
+        match word.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(other) if other != me => Err(LinkError::Damaged("the link has another worker")),
+            _ => Ok(()),
+        }
     }
 
     fn over(heap: Arc<Heap>, reference: u64, capacity: usize) -> Result<Self, LinkError> {

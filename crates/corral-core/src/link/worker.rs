@@ -52,8 +52,7 @@ impl WorkerLink {
         let shared = Shared::attach(heap, reference)?;
         let bell = shared.region.word(layout::BELL_AT)?.load(Ordering::Relaxed);
         let bell = Bell::attach(Arc::clone(&shared.heap), bell, event)?;
-        // Relaxed: the parent reads it when it lets go of the link, long after.
-        shared.region.word(layout::WORKER_AT)?.store(identity::current(), Ordering::Relaxed);
+        shared.sign_in()?;
         let tasks = Ring::new(shared.region, shared.forward())?;
         let replies = Ring::new(shared.region, shared.back())?;
         Ok(Self {

@@ -212,6 +212,18 @@ fn a_reply_that_could_not_be_taken_comes_again() {
 }
 
 #[test]
+fn a_link_has_one_worker_in_its_life() {
+    let pair = pair();
+    // As if that worker were another process.
+    let word = pair.parent.shared.region.word(layout::WORKER_AT).unwrap();
+    word.store(identity() ^ 1, Ordering::Relaxed);
+    let event = pair.parent.bell().as_fd().try_clone_to_owned().unwrap();
+    let second = WorkerLink::attach(Arc::clone(&pair.heap), pair.parent.reference(), event);
+    assert!(matches!(second, Err(LinkError::Damaged(_))), "{second:?}");
+    word.store(0, Ordering::Relaxed);
+}
+
+#[test]
 fn a_capacity_is_a_power_of_two_within_bounds() {
     let heap = Arc::new(Heap::create(0).unwrap());
     let bell = Arc::new(Bell::create(Arc::clone(&heap)).unwrap());
