@@ -140,6 +140,14 @@ def test_large_bytes_travel_out_of_band(kind: Any) -> None:
     assert type(there_and_back((data,))[0]) is kind
 
 
+def test_a_list_of_large_bytes_travels_out_of_band() -> None:
+    data = [b"x" * LARGE, bytearray(LARGE), b"small"]
+    assert len(codec.encode(data).buffers) == len(codec.encode_reply(data).buffers) == 2
+    back = there_and_back(data)
+    assert back == data
+    assert [type(item) for item in back] == [bytes, bytearray, bytes]
+
+
 def test_large_bytes_in_lists_stay_where_they_are() -> None:
     data = [b"x" * LARGE]
     assert there_and_back((data, data))[0] == data

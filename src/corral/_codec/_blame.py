@@ -80,7 +80,7 @@ def _describe(obj: object) -> str:
 
 def _refusing(obj: object) -> tuple[str, object, Exception] | None:
     """The first part of an object that refuses by itself."""
-    from corral._codec._groups import refusal
+    from corral._codec._definitions import refusal
 
     for count, (step, part) in enumerate(_parts(obj)):
         if count >= MAX_CHILDREN:

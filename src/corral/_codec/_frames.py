@@ -102,8 +102,10 @@ def encode_reply(obj: object) -> Encoded:
     return Encoded(*_groups.encode_whole(obj, reply=True), ())
 
 
-def bundle(obj: object) -> bytes:
+def bundle(obj: object, snapshot: Snapshot | None = None) -> bytes:
     """Encode an object with all that it needs, for whoever may receive it.
+
+    Without a snapshot, the data globals that its functions use are sent as they are now.
 
     Raises:
         EncodeError: Names what cannot be pickled, and where in `obj` it is.
@@ -112,7 +114,7 @@ def bundle(obj: object) -> bytes:
         return dumps(obj, 5)
     from corral._codec import _groups
 
-    return _groups.encode_whole(obj, reply=False)[0]
+    return _groups.encode_whole(obj, snapshot=snapshot)[0]
 
 
 def decode(payload: bytes | memoryview, buffers: Sequence[object] = (), *, upstream: bool = False) -> object:

@@ -11,29 +11,29 @@ snapshot first met it, as fork would have it; a new snapshot (a new pool) looks 
 
 from __future__ import annotations
 
-import sys
 from _operator import is_not
 from _pickle import dumps
-from types import FunctionType, ModuleType
+from types import FunctionType
 
-from corral._codec import _classes, _install, _names
+from corral._codec import _install, _names
 from corral._codec import _registry as registry
 from corral._codec._blame import explained
-from corral._codec._pickler import (
-    MIN_BUFFER_BYTES,
-    EntangledError,
-    Large,
-    Met,
-    RestartError,
-    ValuePickler,
-    is_frozen,
+from corral._codec._definitions import (
+    cells_hold,
+    export,
+    is_definable,
+    new_definition,
+    pickled,
+    refresh,
+    values_definition,
 )
-from corral._codec._registry import BIND, CALLABLE, DEFINE, MISSING, VALUES, Definition, Group
+from corral._codec._pickler import MIN_BUFFER_BYTES, Large, Met, ValuePickler, is_frozen
+from corral._codec._registry import BIND, CALLABLE, MISSING, Definition, Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _pickle import PickleBuffer
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import CellType
     from typing import Any
 
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 MAX_CALLABLES = 256  # callables of single calls that are kept, in case the same content comes again
 
 MAX_SHELTERED = 16
+SHELTER_DEPTH = 3
+_ATOMIC = frozenset({bytes, bytearray})
 
-_active: list[ValuePickler] = []  # the definitions being pickled just now, outermost first; under the lock
 # The latest binding of each name of __main__, and how often it changed.
 _bound: dict[str, tuple[Key, int]] = {}
 _bindings: dict[tuple[Key | None, frozenset[tuple[str, Key, int]]], Definition] = {}
@@ -68,19 +69,20 @@ class Needs:
         for space, name, value in self.names:
             if space.get(name, MISSING) is not value:
                 return False
-        return _cells_hold(self.cells)
+        return cells_hold(self.cells)
 
 
 class Snapshot:
     """The data globals of `__main__` as they were first sent: one per pool, or per process that is launched.
 
     Functions and classes are the process's and shared by all snapshots; values are not, so that a new pool
-    starts from the present ones.
+    starts from the present ones, and from functions and classes as they are by then.
     """
 
-    __slots__ = ("callables", "contents", "needs", "values")
+    __slots__ = ("callables", "contents", "generation", "needs", "values")
 
     def __init__(self) -> None:
+        self.generation = registry.next_generation()
         self.values: dict[tuple[int, str], Definition] = {}
         self.needs: dict[tuple[tuple[Key, ...], Key | None], Needs] = {}
         self.callables: dict[int, tuple[object, Any, Needs, Group]] = {}
@@ -121,12 +123,12 @@ def _define_named(fn: Callable[..., object], snapshot: Snapshot) -> Group:
 
 def _define_by_content(fn: Callable[..., object], snapshot: Snapshot) -> Group:
     """The group of any other callable; what pickles to the same bytes gets the same group."""
-    pickler = _pickled(lambda p: p.dumps(fn))
+    pickler = pickled(lambda p: p.dumps(fn))
     met = pickler.meet()
     content = (pickler.result, tuple(met.direct))
     definition = snapshot.contents.get(content)
     if definition is None:
-        definition = _definition(CALLABLE, met, (), (), pickler.result)
+        definition = new_definition(CALLABLE, met, (), (), pickler.result)
         if len(snapshot.contents) >= MAX_CALLABLES:
             del snapshot.contents[next(iter(snapshot.contents))]
         snapshot.contents[content] = definition
@@ -153,150 +155,7 @@ def _has_name(fn: Any) -> bool:
     if getattr(fn, "__module__", None) != "__main__" or not isinstance(name, str) or "." in name:
         return False
     space = getattr(fn, "__globals__", None)
-    return (space if space is not None else _install.main_space()).get(name) is fn and _is_definable(fn)
-
-
-def _is_definable(value: Any) -> bool:
-    """Whether a value is defined under a key where it cannot be imported: code, rather than data."""
-    kind = type(value)
-    if kind is FunctionType or issubclass(kind, type):
-        return not _names.is_importable(value, value.__qualname__)
-    if kind.__module__ == "typing":
-        return getattr(value, "__module__", None) == "__main__" and hasattr(value, "__name__")
-    return kind.__name__ == "_lru_cache_wrapper" and value.__module__ == "__main__"
-
-
-# --- making definitions ----------------------------------------------------------------------------
-
-
-def export(obj: Any, label: str | None = None) -> Key:
-    """The key of an object, which becomes a definition if it is not one yet."""
-    with registry.lock:
-        key = registry.key_of(obj)
-        if key is not None and _is_fresh(obj, registry.definitions[key]):
-            return key
-        for pickler in _active:
-            if id(obj) in pickler.inline:
-                raise EntangledError(pickler)
-        return _export(obj, label)
-
-
-def _is_fresh(obj: object, definition: Definition) -> bool:
-    """Whether a definition still says what its function would say; classes are as they were first sent."""
-    if type(obj) is not FunctionType or not definition.body:
-        return True
-    return not definition.volatile and _cells_hold(definition.cells)
-
-
-def _cells_hold(cells: Iterable[tuple[CellType, object]]) -> bool:
-    for cell, content in cells:
-        try:
-            if cell.cell_contents is not content:
-                return False
-        except ValueError:  # emptied
-            return False
-    return True
-
-
-def _export(obj: Any, label: str | None) -> Key:
-    pickler, inline = _defined(obj)
-    known = registry.key_of(obj)
-    if known is not None and registry.definitions[known].body == pickler.result:
-        registry.definitions[known].cells = tuple(pickler.meet().cells)
-        return known
-    numbers = tuple(registry.new_number() for _ in inline)
-    labels = (label or _label(obj), *map(_label, inline[1:]))
-    met = pickler.meet()
-    definition = _definition(DEFINE, met, numbers, labels, pickler.result)
-    definition.body = pickler.result
-    definition.cells = tuple(met.cells)
-    definition.volatile = met.volatile
-    for key, each, name in zip(definition.keys, inline, labels, strict=True):
-        registry.remember(key, each, weakly=name is None)
-        registry.definitions[key] = definition
-    return definition.keys[0]
-
-
-def _defined(obj: object) -> tuple[ValuePickler, tuple[object, ...]]:
-    """Pickle an object by value, together with those that it is entangled with."""
-    inline: tuple[object, ...] = (obj,)
-    omitted: frozenset[tuple[int, str]] = frozenset()
-    while True:
-        try:
-            return _pickled(lambda p, objs=inline: p.dumps(objs), inline, omitted=omitted), inline  # type: ignore[misc]
-        except RestartError as restart:
-            inline = (*inline, restart.obj)
-        except EntangledError:
-            raise
-        except Exception:
-            refused = _refused_attributes(inline)
-            if refused <= omitted:
-                raise
-            omitted = refused
-
-
-def _refused_attributes(inline: tuple[object, ...]) -> frozenset[tuple[int, str]]:
-    """The attributes of these classes that cannot be sent: a lock, say, that guards the instances."""
-    pickler = ValuePickler(export, inline)
-    _active.append(pickler)  # so that what refers to one of the classes is not led in circles
-    try:
-        return frozenset(
-            (id(cls), name)
-            for cls in inline
-            if isinstance(cls, type)
-            for name, value in _classes.attributes(cls).items()
-            if refusal(value) is not None
-        )
-    finally:
-        _active.pop()
-
-
-def _label(obj: Any) -> str | None:
-    """The name of `__main__` that an object has, if any."""
-    name = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
-    if getattr(obj, "__module__", None) != "__main__" or not isinstance(name, str) or "." in name:
-        return None
-    return name
-
-
-def _definition(
-    kind: int,
-    met: Met | None,
-    numbers: tuple[int, ...],
-    labels: tuple[str | None, ...],
-    body: bytes,
-    direct: tuple[Key, ...] = (),
-) -> Definition:
-    origin = registry.origin()
-    names = tuple(met.names) if met else ()
-    direct = tuple(met.direct) if met else direct
-    blob = dumps((kind, origin, numbers, labels, names, direct, body), 5)
-    keys = tuple((origin, number) for number in numbers)
-    definition = Definition(kind, blob, keys=keys, labels=labels, names=names, direct=direct)
-    definition.spaces = tuple(met.main_spaces.values()) if met else ()
-    return definition
-
-
-def _pickled(
-    run: Callable[[ValuePickler], bytes], inline: tuple[object, ...] = (), **options: Any
-) -> ValuePickler:
-    """Pickle; annotations that cannot be sent are not worth failing for."""
-    pickler = ValuePickler(export, inline, **options)
-    if inline:
-        _active.append(pickler)
-    try:
-        run(pickler)
-    except (EntangledError, RestartError, RecursionError):
-        raise
-    except Exception:
-        if pickler.met is None or not pickler.met.annotated:
-            raise
-    else:
-        return pickler
-    finally:
-        if inline:
-            _active.pop()
-    return _pickled(run, inline, annotations=False, **options)
+    return (space if space is not None else _install.main_space()).get(name) is fn and is_definable(fn)
 
 
 # --- payloads --------------------------------------------------------------------------------------
@@ -312,11 +171,13 @@ def encode(obj: object, snapshot: Snapshot | None) -> tuple[bytes, list[PickleBu
     return pickler.result, pickler.buffers, needs.groups
 
 
-def encode_whole(obj: object, *, reply: bool) -> tuple[bytes, list[PickleBuffer]]:
+def encode_whole(
+    obj: object, *, reply: bool = False, snapshot: Snapshot | None = None
+) -> tuple[bytes, list[PickleBuffer]]:
     """Pickle a payload together with the groups that it needs.
 
     A reply goes to the process that started this one, and leaves out what that process sent itself. Anything
-    else may reach anybody, its buffers inside.
+    else may reach anybody, its buffers inside; without a snapshot it is sent as things are now.
     """
     what = "the result" if reply else ""
     pickler = _payload(obj, out_of_band=reply, what=what)
@@ -327,8 +188,10 @@ def encode_whole(obj: object, *, reply: bool) -> tuple[bytes, list[PickleBuffer]
         met.names = {name: None for name in met.names if name not in registry.given}
     if met is None or not (met.direct or met.names):
         return pickler.result, pickler.buffers
+    if snapshot is None:
+        snapshot = process_snapshot if reply else Snapshot()
     with explained(obj, what):
-        blobs = [group.blob for group in needs_of(met, Snapshot()).groups]
+        blobs = [group.blob for group in needs_of(met, snapshot).groups]
     prelude = dumps(blobs, 5)
     return b"".join((b"\0", len(prelude).to_bytes(8, "little"), prelude, pickler.result)), pickler.buffers
 
@@ -342,10 +205,10 @@ def _payload(obj: object, *, out_of_band: bool, what: str = "") -> ValuePickler:
     else:
         return pickler
     with explained(obj, what):
-        return _pickled(lambda p: p.dumps(obj), out_of_band=out_of_band)
+        return pickled(lambda p: p.dumps(obj), out_of_band=out_of_band)
 
 
-def _sheltered(obj: Any, depth: int = 3) -> Any:
+def _sheltered(obj: Any, depth: int = SHELTER_DEPTH) -> Any:
     """The same object with large bytes set apart, as far as tuples go.
 
     Other containers may be referred to from elsewhere in the object, so they must stay what they are.
@@ -353,6 +216,8 @@ def _sheltered(obj: Any, depth: int = 3) -> Any:
     kind = type(obj)
     if kind is bytes or kind is bytearray:
         return Large(obj) if len(obj) >= MIN_BUFFER_BYTES else obj
+    if kind is list and depth == SHELTER_DEPTH and _ATOMIC.issuperset(map(type, obj[:MAX_SHELTERED])):
+        return [_sheltered(item, 0) for item in obj]
     if kind is not tuple or not depth or len(obj) > MAX_SHELTERED:
         return obj
     sheltered = tuple([_sheltered(item, depth - 1) for item in obj])
@@ -422,6 +287,8 @@ class _Walk:
 
     def visit(self, definition: Definition) -> None:
         """Take a definition in, after those that its pickle refers to."""
+        if definition.generation < self.snapshot.generation:
+            definition = refresh(definition, self.snapshot.generation)
         if definition in self.entered:
             return
         self.entered.add(definition)
@@ -460,7 +327,7 @@ class _Walk:
             value = space.get(name, MISSING)
             if value is MISSING or name in {"__builtins__", "__loader__", "__spec__"}:
                 self.needs.names.append((space, name, value))
-            elif _is_definable(value):
+            elif is_definable(value):
                 key = export(value, label=name)
                 self.visit(registry.definitions[key])
                 self.bind(space, name, key)
@@ -472,7 +339,7 @@ class _Walk:
     def send_values(self) -> None:
         """Take the data globals met so far in, as one definition, so that what they share stays shared."""
         _, (space, values) = self.values.popitem()
-        definition = _values_definition(values, space)
+        definition = values_definition(values, space)
         for name in values:
             self.snapshot.values[id(space), name] = definition
         self.visit(definition)
@@ -491,38 +358,6 @@ def _binding(bound: dict[str, Key], root_key: Key | None) -> Definition:
     content = (root_key, frozenset((name, *_bound[name]) for name in bound))
     definition = _bindings.get(content)
     if definition is None:
-        definition = _definition(BIND, None, (), (), dumps((bound, root_key), 5), tuple(bound.values()))
+        definition = new_definition(BIND, None, (), (), dumps((bound, root_key), 5), tuple(bound.values()))
         _bindings[content] = definition
     return definition
-
-
-def _values_definition(values: dict[str, Any], space: dict[str, Any]) -> Definition:
-    modules = {n: v.__name__ for n, v in values.items() if isinstance(v, ModuleType) and _is_loaded(v)}
-    data = {n: v for n, v in values.items() if n not in modules}
-    absent: dict[str, str] = {}
-    try:
-        pickler = _pickled(lambda p: p.dumps(data))
-    except Exception:  # leave out what cannot be sent, and say so when it is missed
-        reasons = {name: refusal(value) for name, value in data.items()}
-        absent = {name: f"{type(exc).__name__}: {exc}" for name, exc in reasons.items() if exc is not None}
-        data = {name: value for name, value in data.items() if name not in absent}
-        pickler = _pickled(lambda p: p.dumps(data))
-    body = dumps((modules, pickler.result, absent), 5)
-    definition = _definition(VALUES, pickler.met, (), (), body)
-    definition.spaces = (*definition.spaces, space)
-    return definition
-
-
-def refusal(value: object) -> Exception | None:
-    """Why a value cannot be sent; None if it can."""
-    try:
-        _pickled(lambda p: p.dumps(value))
-    except EntangledError:  # belongs to what is being defined
-        return None
-    except Exception as exc:
-        return exc
-    return None
-
-
-def _is_loaded(module: ModuleType) -> bool:
-    return sys.modules.get(module.__name__) is module

@@ -42,6 +42,7 @@ definitions: dict[Key, Definition] = {}
 given: set[str] = set()  # data globals of __main__ that the process which started this one sent
 absent: dict[str, str] = {}  # what was not sent to this process, and why: a global, or Class.attribute
 sources: dict[str, list[str]] = {}  # of notebook cells that functions came from
+generation = 0  # how many snapshots there have been
 _numbers = itertools.count(1)
 _origin = 0
 
@@ -79,6 +80,7 @@ class Definition:
         "body",
         "cells",
         "direct",
+        "generation",
         "group",
         "keys",
         "kind",
@@ -113,12 +115,20 @@ class Definition:
         self.body = b""  # kept where the content must be compared again
         self.cells: tuple[tuple[CellType, object], ...] = ()
         self.volatile = False
+        self.generation = generation  # the snapshots up to this one need not look whether it still holds
         self.upstream = False  # the process that started this one sent it, so it knows it
 
 
 def new_number() -> int:
     """The next number of this process; never used twice, forks included."""
     return next(_numbers)
+
+
+def next_generation() -> int:
+    """Begin a snapshot: what was defined before it has to be looked at again."""
+    global generation  # noqa: PLW0603 - a counter
+    generation += 1
+    return generation
 
 
 def origin() -> int:

@@ -235,6 +235,41 @@ def a_new_pool_sees_new_values():
         assert two.call(read) == 2
 
 
+class Config:
+    level = 1
+    inner = None
+
+
+def configured(extra=0):
+    return Config.level, Config.inner is Twin, configured.calls, extra
+
+
+class Twin:
+    config = Config
+
+
+Config.inner = Twin
+configured.calls = 0
+
+
+@check
+def a_new_pool_sees_changed_classes_and_functions():
+    with Peer() as one, Peer() as two:
+        assert one.call(configured) == (1, True, 0, 0)
+        keep = Config()
+        Config.level = 2
+        configured.calls = 5
+        configured.__defaults__ = (7,)
+        assert one.call(configured) == (1, True, 0, 0)  # as a forked worker would
+        assert two.call(configured) == (1, True, 0, 0)  # belongs to a pool that was there before
+        with Peer() as three:
+            assert three.call(configured) == (2, True, 5, 7)
+            assert type(three.call(identity, keep)) is Config
+            assert three.call(lambda: Twin.config is Config and Config.inner is Twin)
+        assert type(one.call(identity, keep)) is Config
+    assert codec.unbundle(codec.bundle(keep)).level == 2
+
+
 @check
 def bundles_carry_all():
     with Peer() as other:
