@@ -180,8 +180,9 @@ def test_a_signal_handler_runs_while_the_worker_waits() -> None:
 
         signal.signal(signal.SIGUSR1, interrupt)
         link.spin_us = 50
-        link.reply(1, 1, 0, b"ready")
         try:
+            # In the same block: the signal may come before the wait has begun.
+            link.reply(1, 1, 0, b"ready")
             link.recv()
         except InterruptedError:
             link.reply(1, 2, 0, b"interrupted")

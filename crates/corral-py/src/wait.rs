@@ -83,9 +83,11 @@ impl WaitSet {
         }
     }
 
-    fn wait_background(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+    #[pyo3(signature = (timeout_s = None))]
+    fn wait_background(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<Vec<u64>> {
+        let deadline = deadline_of(timeout_s)?;
         loop {
-            match py.detach(|| self.core.wait_background()).map_err(link_error)? {
+            match py.detach(|| self.core.wait_background(deadline)).map_err(link_error)? {
                 Outcome::Ready(ready) => return Ok(ready),
                 Outcome::Interrupted => py.check_signals()?,
             }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ENTRY = "corral._worker.loop:run"
 _RING_BYTES = 1 << 18
+_IDLE_S = 4.0  # pages freed this long ago are not about to be reused
 # More than two wake-ups take on another processor (20 to 46 us each): a waiter that gives up sooner misses
 # the answer of a peer that had to be woken, sleeps, must be woken in turn, and so they never get to spinning.
 _SPIN_US = 100
@@ -89,6 +90,10 @@ class LocalBackend:
             )
 
         return call
+
+    def tidy(self) -> None:
+        """Hand the pages of freed blocks back to the system."""
+        self._heap.trim(_IDLE_S)
 
     def bury(self, child: Child) -> None:
         """Take back what the dead worker held."""

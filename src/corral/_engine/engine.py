@@ -23,7 +23,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from time import monotonic, sleep
+from time import monotonic
 
 from corral._codec import Snapshot
 from corral._engine.crew import Arrivals, Crew
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _TERMINATE_GRACE_S = 0.5
 _STUCK_S = 0.002
+_TIDY_S = 5.0
 _LOOK_EVERY = 31  # a mask: every 32nd submission looks for outcomes
 _KILL_GRACE_S = 10.0
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -80,6 +81,7 @@ class Engine:
         `drain_at_exit`: whether the program's exit waits for unsettled tasks (an executor's) or not (a
         pool's).
         """
+        self._backend = backend
         self._waitset = backend.waitset
         self._spin_us = backend.spin_us
         self.workers = workers
@@ -89,6 +91,8 @@ class Engine:
         self._feeding = threading.Lock()
         self._feed_again = False
         self._look_later = False
+        self._active = False  # whether there was a step since the background last looked
+        self._dozing = True  # whether the background sleeps without end
         self._asleep = 0
         self._sources: deque[Source] = deque()
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
@@ -240,25 +244,30 @@ class Engine:
 
     def _background(self) -> None:
         wait = self._waitset.wait_background
+        timeout_s: float | None = None
         while not self.gone.done:
-            tokens = wait()
+            self._dozing = timeout_s is None
+            tokens = wait(timeout_s)
             if tokens:
                 self._step(tokens)
                 self._announce()
-            if self._look_later:
+            elif self._look_later:
                 self._look_for_stuck()
+            elif timeout_s == _TIDY_S and not self._active:
+                self._backend.tidy()
             if self.leash.dropped:
                 self.leash.dropped = False
                 self._end_soon()
+            # Idle for one whole span: tidy up; for another: sleep until there is a step again.
+            timeout_s = _STUCK_S if self._look_later else _TIDY_S if self._active else None
+            if not tokens:
+                self._active = False
 
     def _look_for_stuck(self) -> None:
         """See whether short tasks wait behind a long one while a worker is idle."""
-        sleep(_STUCK_S)
         with self._lock:
             crew = self._crew
             self._look_later = not crew.ledger.waiting and not self._sources and crew.steal(again=True)
-        if self._look_later:
-            self._waitset.kick()
 
     def _announce(self) -> None:
         if self._foreground.locked():
@@ -268,6 +277,11 @@ class Engine:
 
     def _step(self, tokens: list[int]) -> None:
         arrivals = Arrivals()
+        if not self._active:
+            self._active = True
+            if self._dozing:
+                # The background sleeps without end: it shall tidy up some time after this.
+                self._waitset.kick()
         with self._lock:
             crew = self._crew
             healthy = crew.broken is None

@@ -55,5 +55,8 @@ class Backend(Protocol):
     def launch(self, seat: int) -> tuple[Link, Child]:
         """Start a worker for `seat`; its first frame will be READY or BROKEN."""
 
+    def tidy(self) -> None:
+        """There has been nothing to do for a while: hand idle memory back."""
+
     def bury(self, child: Child) -> None:
         """Take back what a dead worker held."""

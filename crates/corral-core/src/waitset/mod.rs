@@ -253,12 +253,13 @@ impl WaitSet {
         }
     }
 
-    /// Waits in the background; returns only while nobody waits in the foreground.
+    /// Waits in the background; returns what is ready only while nobody waits in the foreground, and nothing some time after the
+    /// deadline (it is looked at after each sleep, not while standing by).
     ///
     /// # Errors
     ///
     /// [`LinkError::Busy`] when another thread waits in the background, or the system's.
-    pub fn wait_background(&self) -> Result<Outcome, LinkError> {
+    pub fn wait_background(&self, deadline: Deadline) -> Result<Outcome, LinkError> {
         let mut seated = self.background.sit().ok_or(LinkError::Busy)?;
         let mut ready = Vec::new();
         loop {
@@ -269,7 +270,7 @@ impl WaitSet {
             if woken == StoodBy::Interrupted {
                 return Ok(Outcome::Interrupted);
             }
-            let slept = self.sleep(Role::Background, &mut seated, Deadline::NEVER, &mut ready)?;
+            let slept = self.sleep(Role::Background, &mut seated, deadline, &mut ready)?;
             if slept == Sleep::Interrupted {
                 return Ok(Outcome::Interrupted);
             }
@@ -277,7 +278,7 @@ impl WaitSet {
                 continue;
             }
             self.look_at_links(&mut seated, &mut ready);
-            if !ready.is_empty() {
+            if !ready.is_empty() || deadline.has_passed() {
                 return Ok(Outcome::Ready(ready));
             }
         }

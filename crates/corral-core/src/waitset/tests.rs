@@ -45,7 +45,7 @@ impl Bench {
     }
 
     fn wait_background(&self) -> Vec<u64> {
-        ready(|| self.waits.wait_background())
+        ready(|| self.waits.wait_background(Deadline::NEVER))
     }
 
     /// Waits for the other waiter to be where it waits for long: asleep on the bell, or in the foreground.
