@@ -135,8 +135,9 @@ class ProcessPoolExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have `fn(*args, **kwargs)` called in a worker; return its future at once.
 
+        What cannot be pickled is the future's exception: `corral.EncodeError`, a `pickle.PicklingError`.
+
         Raises:
-            corral.EncodeError: the function or an argument cannot be pickled (a `pickle.PicklingError`).
             RuntimeError: the executor was shut down.
             BrokenProcessPool: the executor is broken.
         """
@@ -144,7 +145,11 @@ class ProcessPoolExecutor(Executor):
         if engine.closing:
             self._check_running()
         future = TaskFuture(engine)
-        task = call_task(engine.snapshot, fn, args, kwargs, future)
+        try:
+            task = call_task(engine.snapshot, fn, args, kwargs, future)
+        except Exception as error:
+            future.set_exception(error)
+            return future
         future._task = task  # noqa: SLF001 - the engine's own future
         engine.submit(task)
         return future

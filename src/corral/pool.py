@@ -351,10 +351,7 @@ class Pool:
             callback=callback,
             error_callback=error_callback,
         )
-        if len(items):
-            self._engine.add_source(result)
-        else:
-            result.open()
+        result.start()
         return result
 
     # Maps whose results are taken one by one.

@@ -214,9 +214,12 @@ def test_result_with_timeout(executor: ProcessPoolExecutor, tmp_path: Path) -> N
     assert future.result(30) > 0
 
 
-def test_what_cannot_be_pickled_fails_in_submit(executor: ProcessPoolExecutor) -> None:
+def test_what_cannot_be_pickled_is_the_futures_exception(executor: ProcessPoolExecutor) -> None:
+    future = executor.submit(tasks.identity, threading.Lock())
+    assert future.done()
     with pytest.raises(corral.EncodeError, match="lock"):
-        executor.submit(tasks.identity, threading.Lock())
+        future.result()
+    assert isinstance(executor.submit(threading.Lock().acquire).exception(), corral.EncodeError)
 
 
 def test_system_exit_is_the_futures_exception(executor: ProcessPoolExecutor) -> None:

@@ -185,6 +185,13 @@ def test_what_cannot_be_pickled_is_named(pool: Pool) -> None:
         pool.apply(tasks.identity, (threading.Lock(),))
 
 
+def test_a_function_that_cannot_be_pickled_is_the_results_error(pool: Pool) -> None:
+    method = threading.Lock().acquire
+    for result in (pool.apply_async(method), pool.map_async(method, [1]), pool.starmap_async(method, [(1,)])):
+        with pytest.raises(corral.EncodeError, match="lock"):
+            result.get(30)
+
+
 def test_a_result_that_cannot_be_pickled_is_an_error(pool: Pool) -> None:
     with pytest.raises(corral.EncodeError, match="lock"):
         pool.apply(tasks.a_lock)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from corral._codec import Snapshot
+    from corral._codec import Group, Snapshot
     from corral._engine.engine import Engine
 
 
@@ -92,11 +92,11 @@ class MapCall(Gate):
         star: bool,
         chunksize: int | None,
     ) -> None:
-        """Begin unsettled; `engine.add_source` starts it."""
+        """Begin unsettled; `start` starts it."""
         self.done = False
         self._event = None
         self._engine = engine
-        self._group = define(function, engine.snapshot)
+        self._group: Group | None = None
         self._function = function
         self._items = items
         self._star = star
@@ -108,6 +108,18 @@ class MapCall(Gate):
         self.depth = 2 if chunksize is None else None
         self.value: list[Any] = [None] * len(items)
         self.error: BaseException | None = None
+
+    def start(self) -> None:
+        """Have the engine ask for chunks; a function that cannot be pickled is the call's error."""
+        if not len(self._items):
+            self.open()
+            return
+        try:
+            self._group = define(self._function, self._engine.snapshot)
+        except Exception as error:
+            self.abandon(error)
+        else:
+            self._engine.add_source(self)
 
     def next_task(self) -> Task | None:
         """Encode the next chunk; items that cannot be encoded fail, and the next chunk is tried."""
@@ -126,6 +138,7 @@ class MapCall(Gate):
                 self._account(end - first, error)
                 continue
             group = self._group
+            assert group is not None, "a source is asked for tasks only once it was started"
             kind = wire.CHUNK_STAR if self._star else wire.CHUNK
             needed = (group, *needs) if needs else (group,)
             return Task(kind, self._function, group.number, needed, payload, buffers, self, (first, end))
