@@ -30,6 +30,13 @@ def copied(buffers: Any) -> list[memoryview]:
     return [memoryview(bytes(buffer)) for buffer in buffers]
 
 
+def types_of(obj: Any) -> Any:
+    """The types of an object and of what is in it: 1, True and 1.0 are equal."""
+    if isinstance(obj, dict):
+        return [(types_of(key), types_of(value)) for key, value in obj.items()]
+    return (type(obj), [types_of(item) for item in obj] if isinstance(obj, (list, tuple)) else None)
+
+
 def ways(obj: object) -> list[Any]:
     task = codec.encode(obj)
     reply = codec.encode_reply(obj)
@@ -45,7 +52,7 @@ def ways(obj: object) -> list[Any]:
 def test_data(obj: object) -> None:
     for back in ways(obj):
         assert back == obj
-        assert pickle.dumps(back) == pickle.dumps(pickle.loads(pickle.dumps(obj)))  # types within too
+        assert types_of(back) == types_of(obj)
 
 
 @examples

@@ -244,3 +244,55 @@ def test_a_nested_workers_traceback_is_kept() -> None:
     inner = exc.__cause__.__cause__
     assert type(inner) is RemoteTraceback
     assert "deep" in str(inner)
+
+
+def test_describing_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corral._codec._failures.format_remote", _explode)
+    exc = sent(raised(BadStr(1)))
+    assert "BadStr: (its __str__ fails)" in str(exc)
+    assert "describing it failed" in str(exc.__cause__)
+
+
+def test_a_group_whose_class_cannot_be_sent_is_a_plain_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    from corral._codec import _failures
+
+    whole = _failures._whole
+    monkeypatch.setattr(_failures, "_whole", lambda obj: _explode("x") if obj is Family else whole(obj))
+    exc = sent(raised(Family("several", [ValueError("a")])))
+    assert type(exc) is ExceptionGroup
+    assert type(exc.exceptions[0]) is ValueError
+
+
+def test_a_group_that_cannot_be_rebuilt_is_a_plain_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode_failure(raised(Family("several", [ValueError("a")])), "running")
+    monkeypatch.delattr(f"{__name__}.Family")
+    exc: Any = decode_failure(data)
+    assert type(exc) is ExceptionGroup
+    assert exc.message == "several"
+
+
+class OddDict(Exception):
+    """Its attributes cannot be sent, its own pickle can."""
+
+    def __reduce__(self) -> Any:
+        return OddDict, self.args
+
+
+def test_its_own_pickle_alone_will_do() -> None:
+    original = raised(OddDict("x"))
+    original.lock = threading.Lock()  # type: ignore[attr-defined]
+    exc = sent(original)
+    assert (type(exc), exc.args) == (OddDict, ("x",))
+
+
+def test_its_own_pickle_alone_may_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = raised(OddDict("x"))
+    original.lock = threading.Lock()  # type: ignore[attr-defined]
+    data = encode_failure(original, "running")
+    monkeypatch.setattr(OddDict, "__init__", _explode)
+    assert type(decode_failure(data)) is DecodeError
+
+
+def test_large_exceptions_arrive_in_one_piece() -> None:
+    exc = sent(raised(ValueError(bytearray(1 << 20))))
+    assert len(exc.args[0]) == 1 << 20

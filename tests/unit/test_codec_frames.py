@@ -46,6 +46,16 @@ class Buffer:
         return Buffer, (pickle.PickleBuffer(self.data),)
 
 
+class Stubborn:
+    """Refuses as a whole, though its parts would not."""
+
+    def __init__(self) -> None:
+        self.part = 1
+
+    def __reduce__(self) -> Any:
+        raise TypeError("not me")
+
+
 class Handle:
     """Travels by a reducer that somebody registered, not by its own pickle."""
 
@@ -249,6 +259,22 @@ def test_what_cannot_be_sent_is_named_with_its_place() -> None:
     assert ".__defaults__[0]" in culprit(lambda x=lock: x)
     assert ".args[0]" in culprit(ValueError(lock))
     assert "generator" in culprit(x for x in ())
+    assert " key " in culprit({lock: 1})
+    assert ".func" in culprit(functools.partial(Plain(lock=lock).__init__))  # type: ignore[misc]
+    assert "class" in culprit(type(iter([])))
+    assert "the argument [0]: " in culprit((Stubborn(),)).replace(", an instance of", ": ")
+    assert "cannot send the items, an instance of list: " in culprit([1] * 3000 + [lock])
+
+    def waits() -> Any:
+        return lock, not_yet
+
+    assert " variable 'lock'" in culprit(waits)
+    not_yet = 1
+
+    def keyword(*, only: Any = lock) -> Any:
+        return only
+
+    assert ".__kwdefaults__['only']" in culprit(keyword)
 
 
 def test_a_result_that_cannot_be_sent_is_called_one() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = Path(__file__).parents[1] / "support" / "codec"
-WAYS = ("script", "-c", "stdin")
+WAYS = ("script", pytest.param("-c", marks=pytest.mark.slow), pytest.param("stdin", marks=pytest.mark.slow))
 PROFILED = "profiled"
 
 
@@ -74,6 +74,7 @@ def test_corners(name: str, way: str) -> None:
     assert report_of("corners.py", way)[name] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", checks_of("classes.py"))
 def test_a_script_whose_main_is_not_the_module_of_that_name(name: str) -> None:
     assert report_of("classes.py", PROFILED)[name] == ""

@@ -50,6 +50,8 @@ def blame(obj: object, exc: Exception, what: str = "") -> str:
             break
         step, culprit, reason = found
         path += step
+    if path.endswith(" "):
+        path = f"{path.rstrip()}s"  # all of them, as far as we can tell
     text = f"{type(reason).__name__}: {reason}" if not isinstance(reason, TypeError) else str(reason)
     return f"cannot send {path}, {_describe(culprit)}: {text}"
 

@@ -262,13 +262,6 @@ def view(buffer: memoryview, layout: str, shape: tuple[int, ...]) -> memoryview:
     return flat.cast(layout, shape)  # type: ignore[call-overload, no-any-return]
 
 
-def member_path(obj: object, path: str) -> object:
-    """An attribute of an attribute."""
-    for part in path.split("."):
-        obj = getattr(obj, part)
-    return obj
-
-
 def keys_of(content: dict[Any, Any]) -> object:
     """A dictionary's keys, as such."""
     return content.keys()
