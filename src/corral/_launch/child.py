@@ -64,8 +64,10 @@ def serve(sock: wire.socket) -> NoReturn:
             line.hold(sock)
         surroundings.apply(request["changes"])
         _mirror_main(request["main"])
-        _handle_interrupts(request["interrupts"])
-        resolve(request["entry"])(payload, fds)
+        entry = resolve(request["entry"])
+        if not getattr(entry, "handles_interrupts", False):
+            _handle_interrupts(request["interrupts"])
+        entry(payload, fds)
 
     end(run, name)
 
@@ -102,7 +104,10 @@ def run_forked(call: Callable[[], None], name: str, parent_fd: int) -> NoReturn:
 
 
 def resolve(entry: str) -> Callable[[Payload, list[int]], None]:
-    """Find the function that an entry `package.module:function` names."""
+    """Find the function that an entry `package.module:function` names.
+
+    If it has a true attribute `handles_interrupts`, it is called with SIGINT still held back.
+    """
     module, _, function = entry.partition(":")
     __import__(module)
     found: Callable[[Payload, list[int]], None] = getattr(sys.modules[module], function)

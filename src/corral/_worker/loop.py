@@ -34,6 +34,7 @@ else:
 
 def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     """Entry of a launched worker: attach the link named in `payload`, then serve."""
+    _leave_interrupts_to_the_parent()
     link_ref, init, exit_is_result, spin_us = loads(payload)
     link = _attach(link_ref, fds[0], spin_us)
     try:
@@ -44,6 +45,10 @@ def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     serve(link, initializer, initargs, exit_is_result=exit_is_result)
 
 
+# Launched with SIGINT held back: a Ctrl-C in a worker's first moments is none of its business either.
+run.handles_interrupts = True  # type: ignore[attr-defined]
+
+
 def serve_forked(
     where: tuple[int, int, int],
     initializer: Callable[..., object] | None,
@@ -52,6 +57,7 @@ def serve_forked(
     exit_is_result: bool,
 ) -> None:
     """Entry of a forked worker, whose initializer was inherited rather than sent."""
+    _leave_interrupts_to_the_parent()
     serve(_attach(*where), initializer, initargs, exit_is_result=exit_is_result)
 
 
@@ -69,9 +75,6 @@ def serve(
     exit_is_result: bool,
 ) -> None:
     """Run the initializer, report READY, then work until a STOP frame."""
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of running work. A handler
-    # (rather than SIG_IGN) is not inherited by programs that a task starts.
-    _signal.signal(_signal.SIGINT, _stay)
     if initializer is not None:
         try:
             initializer(*initargs)
@@ -79,6 +82,13 @@ def serve(
             _refuse(link, error)
     link.reply(wire.READY, 0, 0, b"")
     _Worker(link, exit_is_result=exit_is_result).loop()
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    # Ctrl-C reaches the whole process group; the parent decides what becomes of running work. A handler
+    # (rather than SIG_IGN) is not inherited by programs that a task starts.
+    _signal.signal(_signal.SIGINT, _stay)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])
 
 
 def _stay(signum: int, frame: object) -> None:
