@@ -59,7 +59,11 @@ def die_with(fd: int, exit_signal: int = 9) -> None: ...
 
 @final
 class Link:
-    """One side of a ring pair; each end is for one thread at a time (a second gets a RuntimeError)."""
+    """One side of a ring pair; each end is for one thread at a time (a second gets a RuntimeError).
+
+    After a worker's death: `recv_many` to the end, `taken` and `revoke` for what was not answered, `settle`,
+    and only then `Heap.recover`.
+    """
 
     @staticmethod
     def create(heap: Heap, bell: Bell, capacity_bytes: int = ...) -> Link: ...
@@ -103,7 +107,10 @@ class Bell:
 
 @final
 class WaitSet:
-    """What a parent waits for: replies, descriptors, kicks; one foreground and one background waiter."""
+    """What a parent waits for: replies, descriptors, kicks; one foreground and one background waiter.
+
+    A link is reported as long as it has replies; a descriptor once. A kick is kept for whoever waits next.
+    """
 
     def __new__(cls, bell: Bell) -> WaitSet: ...
     def add_link(self, token: int, link: Link) -> None: ...

@@ -151,7 +151,7 @@ impl WorkerLink {
     ///
     /// # Errors
     ///
-    /// [`LinkError`] of any kind; nothing was sent then.
+    /// [`LinkError`] of any kind; nothing was sent then, unless the system refuses to ring (it has no reason to).
     #[inline]
     pub fn try_reply(&self, tag: Tag, body: Body<'_>) -> Result<bool, LinkError> {
         let mut outgoing = self.outgoing.enter().ok_or(LinkError::Busy)?;

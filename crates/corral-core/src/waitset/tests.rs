@@ -265,3 +265,50 @@ fn two_waiters_on_one_seat_are_a_mistake() {
         foreground.recv_timeout(WATCHDOG).unwrap();
     });
 }
+
+#[test]
+fn between_the_two_of_them_no_reply_is_missed() {
+    const COUNT: usize = 4000;
+    let bench = bench();
+    let collected = Mutex::new(0);
+    let take = || {
+        let mut collected = collected.lock().unwrap();
+        *collected += bench.collect();
+        *collected
+    };
+    let (finished, done) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..COUNT {
+                while !bench.worker.try_reply(TAG, Body::Bytes(b"")).unwrap() {
+                    bench.worker.wait_room(0).unwrap();
+                }
+                // Bursts, and silences in which both fall asleep.
+                if number % 100 == 0 {
+                    std::thread::sleep(Duration::from_millis(number as u64 / 100 % 8));
+                }
+            }
+        });
+        scope.spawn(|| {
+            while take() < COUNT {
+                ready(|| bench.waits.wait_background());
+            }
+            finished.send(()).unwrap();
+            bench.waits.kick().unwrap();
+        });
+        scope.spawn(|| {
+            for round in 0_u64.. {
+                let deadline = Deadline::after(Duration::from_micros(round * 37 % 5000));
+                bench.waits.wait(deadline, round % 3 * 20_000).unwrap();
+                if take() >= COUNT {
+                    break;
+                }
+                if round % 50 == 0 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            bench.waits.kick().unwrap();
+        });
+        done.recv_timeout(WATCHDOG).unwrap();
+    });
+}
