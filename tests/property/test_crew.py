@@ -195,6 +195,12 @@ class CrewMachine(RuleBasedStateMachine):
     def nothing_waits_while_a_worker_is_idle(self) -> None:
         assert not (self.crew.ledger.waiting and self.crew._scheduler.has_idle())
 
+    @invariant()
+    def loads_are_what_is_under_way(self) -> None:
+        crew = self.crew
+        for seat in crew._seats.values():
+            assert crew._scheduler.load(seat.index) == len(crew.ledger.flying[seat.index])
+
     def teardown(self) -> None:
         # Let every worker finish: then every task has settled.
         for _ in range(10_000):
