@@ -291,7 +291,7 @@ fn between_the_two_of_them_no_reply_is_missed() {
         });
         scope.spawn(|| {
             while take() < COUNT {
-                ready(|| bench.waits.wait_background());
+                ready(|| bench.waits.wait_background(Deadline::NEVER));
             }
             finished.send(()).unwrap();
             bench.waits.kick().unwrap();
