@@ -21,6 +21,7 @@ def main() -> int:
     scale = running.QUICK if options.quick else running.FULL
     if options.rounds:
         scale = scale._replace(rounds=options.rounds)
+    scale = scale._replace(budget_s=options.budget_s)
     chosen = [
         work
         for work in workloads.WORKLOADS
@@ -41,7 +42,7 @@ def main() -> int:
     tell = teller(start)
     cells = list(running.run_all(chosen, contestants, scale, tell))
     tell(f"done in {time.perf_counter() - start:.0f} s\n")
-    about = report.conditions(scale, load)
+    about = report.conditions(cells, scale, load)
     text = report.to_markdown(cells, chosen, [each.name for each in contestants], about)
     print(text)
     if options.json:
@@ -73,6 +74,13 @@ def parse_arguments() -> argparse.Namespace:
         "--only", action="append", metavar="WORD", help="only workloads with WORD in their name"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="how often every cell is run")
+    parser.add_argument(
+        "--budget-s",
+        type=float,
+        default=345,
+        metavar="S",
+        help="begin no round that would end later (default: 345)",
+    )
     parser.add_argument("--ours", action="store_true", help="corral alone")
     parser.add_argument("--peers", action="store_true", help="also loky, pebble and mpire, where installed")
     parser.add_argument("--json", metavar="FILE", help="write every measurement to FILE")

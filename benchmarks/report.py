@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from benchmarks.workloads import Workload
 
 
-def conditions(scale: Scale, load_before: tuple[float, float, float]) -> dict[str, Any]:
+def conditions(
+    cells: Sequence[Cell], scale: Scale, load_before: tuple[float, float, float]
+) -> dict[str, Any]:
     """Describe the machine and the run."""
     return {
         "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -32,7 +34,7 @@ def conditions(scale: Scale, load_before: tuple[float, float, float]) -> dict[st
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "rounds": scale.rounds,
+        "rounds": 1 + max((cell.round for cell in cells), default=0),
         "sizes divided by": scale.divisor,
         "load before": [round(load, 2) for load in load_before],
         "load after": [round(load, 2) for load in os.getloadavg()],

@@ -45,14 +45,16 @@ class Scale(NamedTuple):
         rounds: How often every cell is run.
         divisor: By how much sizes are divided.
         limit_s: When a cell counts as hanging.
+        budget_s: When no further round is begun that would end later, going by those before it.
     """
 
     rounds: int
     divisor: int
     limit_s: float
+    budget_s: float = 345
 
 
-FULL = Scale(rounds=3, divisor=1, limit_s=40)
+FULL = Scale(rounds=3, divisor=1, limit_s=25)
 QUICK = Scale(rounds=1, divisor=10, limit_s=20)
 
 
@@ -63,7 +65,12 @@ def run_all(
     tell: Callable[[str], None],
 ) -> Iterator[Cell]:
     """Run every workload for every subject in every round, the subjects taking turns at being first."""
+    start = time.perf_counter()
     for number in range(scale.rounds):
+        elapsed_s = time.perf_counter() - start
+        if number and elapsed_s * (number + 1) / number > scale.budget_s:
+            tell(f"no round {number + 1}: it would end after {scale.budget_s:g} s (--budget-s)")
+            return
         for index, workload in enumerate(workloads):
             if workload.rounds and number >= workload.rounds:
                 continue

@@ -50,8 +50,10 @@ class Subject:
         options = {} if chunksize is None else {"chunksize": chunksize}
         return self.pool.map(function, items, **options)  # type: ignore[no-any-return]
 
-    def unordered(self, function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
-        """Map one by one, results as they are ready."""
+    def unordered(
+        self, function: Callable[..., Any], items: Sequence[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        """Map, results as they are ready; without `chunksize`, as the subject sees fit."""
         raise NotImplementedError
 
 
@@ -61,8 +63,11 @@ class PoolSubject(Subject):
     def submit(self, function: Callable[..., Any], argument: Any) -> Callable[[], Any]:
         return self.pool.apply_async(function, (argument,)).get  # type: ignore[no-any-return]
 
-    def unordered(self, function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
-        return self.pool.imap_unordered(function, items)  # type: ignore[no-any-return]
+    def unordered(
+        self, function: Callable[..., Any], items: Sequence[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        options = {} if chunksize is None else {"chunksize": chunksize}
+        return self.pool.imap_unordered(function, items, **options)  # type: ignore[no-any-return]
 
 
 class ExecutorSubject(Subject):
@@ -76,7 +81,10 @@ class ExecutorSubject(Subject):
     ) -> Iterable[Any]:
         return list(super().map(function, items, chunksize))
 
-    def unordered(self, function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
+    def unordered(
+        self, function: Callable[..., Any], items: Sequence[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        del chunksize  # futures are single tasks
         for future in as_completed([self.pool.submit(function, item) for item in items]):
             yield future.result()
 
@@ -185,7 +193,10 @@ class Pebble(ExecutorSubject):
     ) -> Iterable[Any]:
         return list(self.pool.map(function, items, chunksize=chunksize or 1).result())
 
-    def unordered(self, function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
+    def unordered(
+        self, function: Callable[..., Any], items: Sequence[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        del chunksize  # futures are single tasks
         for future in as_completed([self.pool.schedule(function, (item,)) for item in items]):
             yield future.result()
 
@@ -211,8 +222,10 @@ class Mpire(PoolSubject):
     ) -> Iterable[Any]:
         return self.pool.map(function, items, chunk_size=chunksize)  # type: ignore[no-any-return]
 
-    def unordered(self, function: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
-        return self.pool.imap_unordered(function, items, chunk_size=1)  # type: ignore[no-any-return]
+    def unordered(
+        self, function: Callable[..., Any], items: Sequence[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        return self.pool.imap_unordered(function, items, chunk_size=chunksize)  # type: ignore[no-any-return]
 
 
 OURS = (CorralPool, CorralExecutor)

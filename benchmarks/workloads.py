@@ -187,14 +187,23 @@ def submit_and_gather(subject: type[Subject], size: int) -> dict[str, float]:
     return {"per task": took_s / size * 1e6}
 
 
-def unordered(subject: type[Subject], size: int) -> dict[str, float]:
+def unordered_one_by_one(subject: type[Subject], size: int) -> dict[str, float]:
     """Map one task at a time, results as they come."""
+    return _timed_unordered(subject, size, chunksize=1)
+
+
+def unordered(subject: type[Subject], size: int) -> dict[str, float]:
+    """Map with results as they come, as it comes from the box."""
+    return _timed_unordered(subject, size, chunksize=None)
+
+
+def _timed_unordered(subject: type[Subject], size: int, *, chunksize: int | None) -> dict[str, float]:
     with subject(WORKERS) as pool:
         _warm(pool)
         start = time.perf_counter()
-        results = list(pool.unordered(tasks.noop, range(size)))
+        results = list(pool.unordered(tasks.noop, range(size), chunksize))
         took_s = time.perf_counter() - start
-        _check(sorted(results) == list(range(size)))
+        _check(correct=sorted(results) == list(range(size)))
     return {"per task": took_s / size * 1e6}
 
 
@@ -317,7 +326,19 @@ WORKLOADS = (
     Workload(
         "tasks", "submit no-ops, then gather", "us", submit_and_gather, 100_000, {"per task": 3}, scaled=True
     ),
-    Workload("tasks", "unordered, chunk 1", "us", unordered, 100_000, {"per task": 2}, scaled=True),
+    Workload(
+        "tasks", "unordered, chunk 1", "us", unordered_one_by_one, 100_000, {"per task": 2}, scaled=True
+    ),
+    Workload(
+        "tasks",
+        "unordered, default chunks",
+        "us",
+        unordered,
+        100_000,
+        {"per task": 2},
+        scaled=True,
+        pools_only=True,
+    ),
     Workload("tasks", "map, chunk 1", "us", map_one_by_one, 100_000, {"per item": 1.5}, scaled=True),
     Workload(
         "tasks",

@@ -84,6 +84,14 @@ def test_slow_subjects_get_fewer_small_tasks_and_are_named() -> None:
     assert "stdlib executor was given 20,000 instead of 1,000,000 tasks" in text
 
 
+def test_no_round_is_begun_that_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "run_cell", lambda *_: cell("corral.Pool", 1.0))
+    told: list[str] = []
+    scale = Scale(rounds=3, divisor=1, limit_s=1, budget_s=0)
+    assert len(list(running.run_all([TRIP], [subjects.CorralPool], scale, told.append))) == 1
+    assert told[-1] == "no round 2: it would end after 0 s (--budget-s)"
+
+
 def test_every_target_belongs_to_a_workload_that_can_be_chosen() -> None:
     assert len(workloads.BY_KEY) == len(workloads.WORKLOADS)
     assert all(workload.targets for workload in workloads.WORKLOADS)
