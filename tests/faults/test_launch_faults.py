@@ -39,7 +39,7 @@ def relatives(pid):
     return found
 
 def zygote_pid():
-    return forkserver._zygote.pid
+    return forkserver._zygote.child.pid
 """
 
 
@@ -175,6 +175,25 @@ def test_the_death_of_the_zygote_is_survived() -> None:
         """
     )
     assert (code, lines) == (0, ["{5}", "True True"]), err
+
+
+def test_a_zygote_that_stands_still_holds_up_no_end_of_a_child() -> None:
+    code, lines, err = run(
+        """
+        _launch.warm_up()
+        processes = [corral.Process(target=target, args=args) for target, args in (
+            (sys.exit, (3,)), (time.sleep, (600,)))]
+        for process in processes:
+            process.start()
+        os.kill(zygote_pid(), signal.SIGSTOP)
+        processes[1].kill()
+        for process in processes:
+            process.join()
+            print(process.exitcode)
+        os.kill(zygote_pid(), signal.SIGCONT)
+        """
+    )
+    assert (code, lines) == (0, ["3", "-9"]), err
 
 
 def test_a_zygote_that_dies_at_once_is_an_error() -> None:

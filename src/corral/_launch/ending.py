@@ -91,11 +91,15 @@ class Child:
         """Return the exit code of the process, which has ended."""
         raise NotImplementedError
 
-    def _last_resort(self) -> int:
-        """Return the exit code if the kernel knows it, else what says that nobody does."""
+    def _ask_kernel(self) -> int | None:
+        """Return the exit code if the kernel knows it; of another user's zombie it says 0 whatever it was."""
         from corral._launch.postmortem import kernels_exit_code
 
-        code = kernels_exit_code(self.sentinel, self.pid, self.identity)
+        return kernels_exit_code(self.sentinel, self.pid, self.identity)
+
+    def _last_resort(self) -> int:
+        """Return the exit code if the kernel knows it, else what says that nobody does."""
+        code = self._ask_kernel()
         return UNKNOWN_EXIT if code is None else code
 
 
@@ -108,6 +112,11 @@ class OwnChild(Child):
         """Watch the child `pid`, which nobody has waited for yet; without a descriptor for it, end it."""
         try:
             sentinel = os.pidfd_open(pid)
+        except ProcessLookupError:
+            # Gone already, and nobody is told: the program ignores SIGCHLD.
+            super().__init__(pid, 0, os.eventfd(1, os.EFD_CLOEXEC))
+            self._exit_code = UNKNOWN_EXIT
+            return
         except OSError:
             # What cannot be watched must not run; __del__ finds nothing to do.
             self.sentinel = -1

@@ -19,7 +19,7 @@ import os
 from _thread import allocate_lock
 
 from corral._launch import exits, surroundings, tree, wire
-from corral._launch.ending import Child, is_readable
+from corral._launch.ending import Child, OwnChild, is_readable
 from corral._launch.spawn import send_request, start_interpreter
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ class Zygote:
     """The parent's end of a zygote.
 
     Children that stand ready wait in the order socket, so that nothing of them is open in the parent.
-    `take` and `restock` are called under `_lock`, `exit_code` under `ending`'s.
+    `take` and `restock` are called under `_lock`, what has to do with exit codes under `ending`'s.
     """
 
     def __init__(self, preload: Sequence[str]) -> None:
@@ -72,14 +72,17 @@ class Zygote:
         self.alive = True
         self.orders, theirs = wire.pair()
         self.reports, reports = wire.pair()
+        self.child: OwnChild | None = None
         try:
-            self.pid = start_interpreter("zygote", theirs)
-            self.pidfd = os.pidfd_open(self.pid)
-            config = marshal.dumps({"surroundings": self.base, "preload": list(preload)})
             fds = [reports.fileno(), tree.self_fd(), tree.heap().fileno()]
+            self.child = OwnChild(start_interpreter("zygote", theirs))
+            config = marshal.dumps({"surroundings": self.base, "preload": list(preload)})
             wire.send_parts(self.orders, config, b"", fds)
         except ConnectionError:
             self.alive = False
+        except BaseException:
+            self.bury(0)
+            raise
         finally:
             theirs.close()
             reports.close()
@@ -102,6 +105,10 @@ class Zygote:
         except OSError:
             # Its descriptors were lost for want of room here: the child sees its socket closed and ends.
             self.ordered -= 1
+            raise
+        except BaseException:
+            # Interrupted: whether a child was received and lost, nobody can tell. Begin anew next time.
+            self.alive = False
             raise
         self.ordered -= 1
         fields = marshal.loads(message[1:])  # noqa: S302  (our zygote's message)
@@ -130,23 +137,21 @@ class Zygote:
                 # Dead: the next launch starts another.
                 return
 
-    def exit_code(self, serial: int) -> int | None:
-        """Return the exit code of a child that has ended; None when the zygote died before it."""
+    def told_exit_code(self, serial: int) -> int | None:
+        """Return the exit code that a child, which has ended, has told on its line; None if it hasn't."""
         line = self.lines.pop(serial, None)
-        if line is not None:
-            try:
-                code = wire.receive(line, wire.MSG_DONTWAIT)[0][0]
-            except (OSError, EOFError):
-                # It was ended by a signal, or by os._exit: the zygote knows.
-                pass
-            else:
-                self.forget(serial)
-                while self.read_report(wire.MSG_DONTWAIT):
-                    # Nobody else may ever ask the zygote: its reports must not pile up.
-                    pass
-                return code
-            finally:
-                line.close()
+        if line is None:
+            return None
+        try:
+            return wire.receive(line, wire.MSG_DONTWAIT)[0][0]
+        except (OSError, EOFError):
+            # It was ended by a signal, or by os._exit.
+            return None
+        finally:
+            line.close()
+
+    def reported_exit_code(self, serial: int) -> int | None:
+        """Return the exit code of a child that has ended; None when the zygote died before it."""
         while serial not in self.exit_codes:
             if not self.read_report():
                 return None
@@ -176,10 +181,20 @@ class Zygote:
     def leave_to_parent(self) -> None:
         """Close, in a forked process, the copies of what is the parent's."""
         self.let_go()
+        self.hang_up()
         self.reports.close()
-        for line in self.lines.values():
-            line.close()
-        os.close(self.pidfd)
+        if self.child is not None:
+            self.child.close()
+
+    def hang_up(self) -> None:
+        """Close the lines, which kills the children, if they are this process's."""
+        while self.lines:
+            self.lines.popitem()[1].close()
+
+    def __del__(self) -> None:
+        """Close what is left open, when the last child's object is gone."""
+        self.let_go()
+        self.reports.close()
 
     def let_go(self) -> None:
         """Close the order socket: children that stand ready end, and the zygote goes."""
@@ -188,14 +203,12 @@ class Zygote:
 
     def bury(self, timeout_s: float) -> None:
         """Wait for the zygote to end, and make it after `timeout_s`."""
-        if not is_readable(self.pidfd, timeout_s):
-            os.kill(self.pid, 9)
-        try:  # noqa: SIM105  (contextlib costs an import)
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            # The program has waited for any child by itself.
-            pass
-        os.close(self.pidfd)
+        self.let_go()
+        if self.child is not None:
+            if self.child.wait(timeout_s) is None:
+                self.child.kill()
+                self.child.wait()
+            self.child.close()
 
 
 class ZygoteChild(Child):
@@ -209,14 +222,29 @@ class ZygoteChild(Child):
         self._zygote = zygote
 
     def _collect(self) -> int:
-        code = self._zygote.exit_code(self._serial)
+        zygote = self._zygote
+        code = zygote.told_exit_code(self._serial)
+        if code is None:
+            # Zero may also mean that the kernel won't tell us; then the zygote has to.
+            code = self._ask_kernel() or None
+        if code is None:
+            code = zygote.reported_exit_code(self._serial)
+        else:
+            zygote.forget(self._serial)
+            while zygote.read_report(wire.MSG_DONTWAIT):
+                # Nobody else may ever read them: they must not pile up.
+                pass
+        self._restock()
+        return self._last_resort() if code is None else code
+
+    def _restock(self) -> None:
+        """Have the zygote replace a spare child, now that a processor is likely to be free for it."""
         if _lock.acquire(blocking=False):
             try:
                 if self._zygote.alive:
                     self._zygote.restock()
             finally:
                 _lock.release()
-        return self._last_resort() if code is None else code
 
     def __del__(self) -> None:
         """Give the sentinel back, and the exit code that nobody has asked for."""
@@ -269,7 +297,6 @@ def _ensure() -> Zygote:
     """Return the living zygote, starting one if there is none."""
     global _zygote  # noqa: PLW0603  (one per process is the meaning of it)
     if _zygote is not None and not _zygote.alive:
-        _zygote.let_go()
         _zygote.bury(STOP_TIMEOUT_S)
         _zygote = None
     if _zygote is None:
@@ -291,7 +318,8 @@ def stop() -> None:
     with _lock:
         found, _zygote = _zygote, None
         if found is not None:
-            found.let_go()
+            # Who was to be waited for has been; who still runs would be killed a moment later.
+            found.hang_up()
             found.bury(STOP_TIMEOUT_S)
 
 

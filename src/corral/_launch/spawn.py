@@ -111,6 +111,8 @@ def start_interpreter(program: str, sock: wire.socket) -> int:
         file_actions=actions,
         # Held back until the new process can say what an interrupt means to it.
         setsigmask=[_signal.SIGINT],
+        # A parent that ignores SIGCHLD means its own children; the new process has to learn how its own end.
+        setsigdef=[_signal.SIGCHLD],
     )
 
 
