@@ -107,14 +107,11 @@ def test_the_parent_is_known(ctx: context.BaseContext, targets: ModuleType, answ
     assert answer() == [os.getpid(), "MainProcess", True]
 
 
-def test_the_standard_librarys_module_is_told(
-    ctx: context.BaseContext, targets: ModuleType, answer: Answer
-) -> None:
+def test_the_standard_librarys_module_is_told_where_it_is_loaded(targets: ModuleType, answer: Answer) -> None:
     import multiprocessing
 
     multiprocessing.current_process()
-    if ctx.get_start_method() != "fork":
-        pytest.skip("the module is told where it is loaded when the process starts")
+    ctx = context.get_context("fork")
     process = ctx.Process(target=targets.tell_multiprocessing, args=(answer.path,), name="Told")
     assert run(process) == 0
     assert answer() == ["Told", process.pid, os.getpid()]

@@ -60,9 +60,11 @@ def test_without_room_for_its_descriptors_a_message_is_an_error(
     taken = []
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-        with pytest.raises(OSError, match="oo many open files"):
-            while True:
+        while True:
+            try:
                 taken.append(os.dup(ends[0].fileno()))
+            except OSError:
+                break
         for fd in taken[-3:]:
             os.close(fd)
         del taken[-3:]
