@@ -107,8 +107,20 @@ def there_and_back(obj: object) -> Any:
         "__main__",
         range(5),
         ...,
+        "\ud800",
+        "\0",
+        "é€😀" * 100,
+        *(
+            sign * (1 << bits) + off
+            for sign in (1, -1)
+            for bits in (7, 8, 15, 16, 31, 32, 63, 64, 2100)
+            for off in (0, -1)
+        ),
+        float("inf"),
+        -0.0,
+        5e-324,
     ],
-    ids=repr,
+    ids=lambda obj: ascii(obj)[:40],
 )
 def test_plain_data_and_what_has_a_name(obj: object) -> None:
     for back in (
@@ -118,6 +130,8 @@ def test_plain_data_and_what_has_a_name(obj: object) -> None:
     ):
         assert back == obj
         assert type(back) is type(obj)
+        assert ascii(back) == ascii(obj)
+    assert there_and_back(((obj,), {"k": obj})) == ((obj,), {"k": obj})
 
 
 def test_plain_is_small_and_built_in() -> None:
@@ -356,6 +370,17 @@ def test_callables_do_not_pile_up() -> None:
         codec.define(lambda n=n: n, snapshot)
     assert len(snapshot.callables) <= _groups.MAX_CALLABLES
     assert len(snapshot.contents) <= _groups.MAX_CALLABLES
+
+
+def test_large_callables_are_not_kept_for_ever() -> None:
+    snapshot = codec.Snapshot()
+    for n in range(6):
+        held = bytes([n]) * (_groups.MAX_CONTENTS_BYTES // 4)
+        group = codec.define(functools.partial(len, held), snapshot)
+        assert codec.define(functools.partial(len, held), snapshot).number == group.number
+    assert snapshot.contents_bytes <= _groups.MAX_CONTENTS_BYTES
+    assert len(snapshot.contents) == 3
+    assert snapshot.callables == {}
 
 
 def test_local_classes_are_forgotten_with_the_class() -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 MAX_CALLABLES = 256  # callables of single calls that are kept, in case the same content comes again
 
+MAX_CONTENTS_BYTES = 64 << 20
+MAX_KEPT_BYTES = 64 << 10  # a callable that holds more is not kept alive for its caller's sake
 MAX_SHELTERED = 16
 SHELTER_DEPTH = 3
 _ATOMIC = frozenset({bytes, bytearray})
@@ -79,7 +81,7 @@ class Snapshot:
     starts from the present ones, and from functions and classes as they are by then.
     """
 
-    __slots__ = ("callables", "contents", "generation", "needs", "values")
+    __slots__ = ("callables", "contents", "contents_bytes", "generation", "needs", "values")
 
     def __init__(self) -> None:
         self.generation = registry.next_generation()
@@ -87,12 +89,23 @@ class Snapshot:
         self.needs: dict[tuple[tuple[Key, ...], Key | None], Needs] = {}
         self.callables: dict[int, tuple[object, Any, Needs, Group]] = {}
         self.contents: dict[tuple[bytes, tuple[Key, ...]], Definition] = {}
+        self.contents_bytes = 0
 
     def keep(self, fn: Callable[..., object], needs: Needs, group: Group) -> None:
         """Let the next `define` of this very callable find its group."""
         if len(self.callables) >= MAX_CALLABLES:
             self.callables.clear()
         self.callables[id(fn)] = (fn, getattr(fn, "__code__", None), needs, group)
+
+    def keep_content(self, content: tuple[bytes, tuple[Key, ...]], definition: Definition) -> None:
+        """Let a callable of the same content find this definition, as long as there is room for it."""
+        self.contents[content] = definition
+        self.contents_bytes += len(definition.group.blob)
+        while len(self.contents) > 1 and (
+            len(self.contents) > MAX_CALLABLES or self.contents_bytes > MAX_CONTENTS_BYTES
+        ):
+            oldest = self.contents.pop(next(iter(self.contents)))
+            self.contents_bytes -= len(oldest.group.blob)
 
 
 process_snapshot = Snapshot()
@@ -125,21 +138,28 @@ def _define_by_content(fn: Callable[..., object], snapshot: Snapshot) -> Group:
     """The group of any other callable; what pickles to the same bytes gets the same group."""
     pickler = pickled(lambda p: p.dumps(fn))
     met = pickler.meet()
-    content = (pickler.result, tuple(met.direct))
+    content = (_digest(pickler.result), tuple(met.direct))
     definition = snapshot.contents.get(content)
     if definition is None:
         definition = new_definition(CALLABLE, met, (), (), pickler.result)
-        if len(snapshot.contents) >= MAX_CALLABLES:
-            del snapshot.contents[next(iter(snapshot.contents))]
-        snapshot.contents[content] = definition
+        snapshot.keep_content(content, definition)
     needs = _needs_of(content[1], definition, snapshot)
     needs.cells += met.cells
     by_name = _names.is_importable(fn, getattr(fn, "__qualname__", ""))
     groups = tuple(group for group in needs.groups if group is not definition.group)
     group = Group(definition.number, definition.group.blob, groups, transient=not by_name)
-    if not needs.volatile and _is_constant(fn, met):
+    if len(group.blob) <= MAX_KEPT_BYTES and not needs.volatile and _is_constant(fn, met):
         snapshot.keep(fn, needs, group)
     return group
+
+
+def _digest(content: bytes) -> bytes:
+    """Something that stands for a pickle and is short."""
+    if len(content) <= MAX_KEPT_BYTES:
+        return content
+    from hashlib import blake2b
+
+    return blake2b(content).digest()
 
 
 def _is_constant(fn: object, met: Met) -> bool:

@@ -174,7 +174,10 @@ def remember(key: Key, obj: object, *, weakly: bool = False) -> None:
         if keys.get(address) == key:
             del keys[address]
 
-    weak_objects[key] = ref(obj, forget)
+    try:
+        weak_objects[key] = ref(obj, forget)
+    except TypeError:  # a type alias, say
+        objects[key] = obj
 
 
 def _in_forked_child() -> None:
@@ -182,7 +185,7 @@ def _in_forked_child() -> None:
     global _origin, lock  # noqa: PLW0603 - the parent's lock may have been held by a thread that is not here
     _origin = 0
     lock = RLock()
-    for definition in definitions.values():
+    for definition in list(definitions.values()):
         definition.upstream = True
     given.update(sys.modules["__main__"].__dict__)
 
