@@ -38,7 +38,7 @@ def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     link_ref, init, exit_is_result, spin_us = loads(payload)
     link = _attach(link_ref, fds[0], spin_us)
     try:
-        given: Any = unbundle(init) if init is not None else (None, ())
+        given: Any = unbundle(init, upstream=True) if init is not None else (None, ())
         initializer, initargs = given
     except BaseException as error:
         _refuse(link, error)
