@@ -9,6 +9,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from multiprocessing.context import AuthenticationError as AuthenticationError
+    from multiprocessing.context import BufferTooShort as BufferTooShort
+    from multiprocessing.context import ProcessError as ProcessError
+    from multiprocessing.context import TimeoutError as TimeoutError  # noqa: A004 - the name it has there
+
     from corral.context import Process as Process
     from corral.context import cpu_count as cpu_count
     from corral.context import freeze_support as freeze_support
@@ -53,6 +58,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AuthenticationError",
+    "BufferTooShort",
     "ChannelBroken",
     "ChannelClosed",
     "ChannelDamaged",
@@ -72,11 +79,13 @@ __all__ = [
     "PoolClosed",
     "PoolError",
     "Process",
+    "ProcessError",
     "ProcessPoolExecutor",
     "RemoteTraceback",
     "SyncError",
     "TaskError",
     "TaskTimeout",
+    "TimeoutError",
     "WorkerLost",
     "active_children",
     "as_completed",
@@ -98,6 +107,11 @@ __all__ = [
 # name -> the module that defines it, or "module:attribute" where the name differs there
 _SUBMODULES = frozenset({"context", "errors", "futures", "pool", "process"})
 _ROOMS = {
+    # The very classes, so that `except` clauses which name either module catch what we raise.
+    "AuthenticationError": "multiprocessing.context",
+    "BufferTooShort": "multiprocessing.context",
+    "ProcessError": "multiprocessing.context",
+    "TimeoutError": "multiprocessing.context",
     "ChannelBroken": "corral.errors",
     "ChannelClosed": "corral.errors",
     "ChannelDamaged": "corral.errors",

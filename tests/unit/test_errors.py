@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import corral
 from corral import errors
 
 CLASSES = [name for name in errors.__all__ if isinstance(getattr(errors, name), type)]
@@ -86,3 +87,8 @@ def test_importing_the_tree_leaves_the_slow_modules_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("name", ["AuthenticationError", "BufferTooShort", "ProcessError", "TimeoutError"])
+def test_the_exceptions_of_multiprocessing_are_its_own(name: str) -> None:
+    assert getattr(corral, name) is getattr(multiprocessing, name)
