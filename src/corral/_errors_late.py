@@ -29,6 +29,7 @@ class WorkerLost(TaskError, BrokenProcessPool):
         exitcode: As `Process.exitcode`: a code, or the negative of a signal's number; None if not known.
         phase: What the worker was doing with the task: "decoding", "running" or "encoding".
         attempt: Which attempt at the task this was, from 1.
+        items: Of a map, the indices of the items that were lost with it; None for a single call.
         details: What else is known: a likely cause, the last words of the faulthandler.
     """
 
@@ -44,6 +45,7 @@ class WorkerLost(TaskError, BrokenProcessPool):
         exitcode: int | None = None,
         phase: str = "",
         attempt: int = 1,
+        items: range | None = None,
         details: str = "",
     ) -> None:
         self.task = task
@@ -52,6 +54,7 @@ class WorkerLost(TaskError, BrokenProcessPool):
         self.exitcode = exitcode
         self.phase = phase
         self.attempt = attempt
+        self.items = items
         self.details = details
         # The message alone is the argument: unpickling calls with it, then restores the fields.
         super().__init__(message or self._compose())

@@ -6,6 +6,7 @@ Role in the flow: faces make them, the engine settles them, callers wait on them
 from __future__ import annotations
 
 import threading
+from _pickle import dumps
 
 from corral._channel import wire
 from corral._codec import define, encode
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from corral._codec import Group, Snapshot
     from corral._engine.engine import Engine
+
+
+_FEW = 32
 
 
 def call_task(snapshot: Snapshot, function: Any, args: Any, kwargs: Any, sink: Any) -> Task:
@@ -41,6 +45,21 @@ def call_task(snapshot: Snapshot, function: Any, args: Any, kwargs: Any, sink: A
             return Task(kind, function, group.number, (group,), plain, None, sink)
         payload, buffers, needs = encode(args, snapshot)
     return Task(kind, function, group.number, (group, *needs) if needs else (group,), payload, buffers, sink)
+
+
+def encode_items(items: Sequence[Any], snapshot: Snapshot) -> tuple[bytes, Any, tuple[Group, ...]]:
+    """Encode the items of a chunk; the worker needs no more of their container than its order.
+
+    Raises:
+        EncodeError: an item cannot be pickled.
+    """
+    if len(items) <= _FEW:
+        plain = pickle_plain(tuple(items))
+        if plain is not None:
+            return plain, None, ()
+    if type(items) is range:
+        return dumps(items, 5), None, ()
+    return encode(items, snapshot)
 
 
 class Call(Gate):
@@ -133,7 +152,7 @@ class MapCall(Gate):
                 self._next = end
             items = self._items[first:end]
             try:
-                payload, buffers, needs = encode(items, self._engine.snapshot)
+                payload, buffers, needs = encode_items(items, self._engine.snapshot)
             except BaseException as error:
                 self._account(end - first, error)
                 continue
@@ -147,13 +166,11 @@ class MapCall(Gate):
         """Take a chunk's answer."""
         first, end = task.span  # type: ignore[misc]
         values, failures = chunk_outcome(kind, body, end - first)
-        with self._lock:
-            self._chunker.measured(end - first, elapsed_ns)
         if failures:
-            self._account(end - first, failures[0][1])
+            self._account(end - first, failures[0][1], elapsed_ns)
         else:
             self.value[first:end] = values
-            self._account(end - first, None)
+            self._account(end - first, None, elapsed_ns)
 
     def failed(self, task: Task, error: BaseException) -> None:
         """Take the news that a chunk will have no answer."""
@@ -171,8 +188,10 @@ class MapCall(Gate):
         """Not offered for a pool's calls (`Sink`)."""
         return False
 
-    def _account(self, count: int, error: BaseException | None) -> None:
+    def _account(self, count: int, error: BaseException | None, elapsed_ns: int = 0) -> None:
         with self._lock:
+            if elapsed_ns:
+                self._chunker.measured(count, elapsed_ns)
             self._left -= count
             if error is not None and self.error is None:
                 self.error = error

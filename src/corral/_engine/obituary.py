@@ -40,7 +40,10 @@ def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException
     details = ""
     if exitcode == -9:  # noqa: PLR2004 - SIGKILL
         details = "SIGKILL is what the kernel sends when memory runs out, or what somebody sent on purpose"
-    return WorkerLost(task=describe_task(task), pid=child.pid, exitcode=exitcode, details=details)
+    items = None if task.span is None else range(*task.span)
+    return WorkerLost(
+        task=describe_task(task), pid=child.pid, exitcode=exitcode, items=items, details=details
+    )
 
 
 def again(error: BaseException) -> BaseException:

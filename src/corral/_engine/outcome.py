@@ -9,6 +9,7 @@ from corral._codec import decode, decode_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from corral._native import Block
@@ -47,7 +48,7 @@ def call_outcome(kind: int, body: bytes | Block) -> tuple[Any, BaseException | N
 
 def chunk_outcome(
     kind: int, body: bytes | Block, count: int
-) -> tuple[list[Any], list[tuple[int, BaseException]]]:
+) -> tuple[Sequence[Any], list[tuple[int, BaseException]]]:
     """Return ``(values, failures)`` of a chunk of `count` items.
 
     Failures are ``(index, error)``, ascending.

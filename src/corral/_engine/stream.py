@@ -18,8 +18,9 @@ import threading
 from collections import deque
 
 from corral._channel import wire
-from corral._codec import define, encode
+from corral._codec import define
 from corral._engine import callbacks
+from corral._engine.calls import encode_items
 from corral._engine.chunking import Chunker
 from corral._engine.ledger import Task
 from corral._engine.outcome import chunk_outcome
@@ -85,7 +86,7 @@ class Stream:
         self._taken = 0  # items pulled from the input
         self._handed = 0  # items handed out to the consumer
         self._outstanding = 0  # items sent and not settled
-        self._ready: dict[int, list[Any]] = {}  # first index -> outcomes
+        self._ready: dict[int, Sequence[Any]] = {}  # first index -> outcomes
         self._listed = False
         self._input_over = False
         self.values: Iterator[Any] = iter(())
@@ -132,7 +133,7 @@ class Stream:
             if not self._engine.wait_for(self, timeout_s):
                 raise TimeoutError
 
-    def _pop(self) -> list[Any] | None:
+    def _pop(self) -> Sequence[Any] | None:
         ready = self._ready
         if self._ordered:
             return ready.pop(self._handed, None)
@@ -213,7 +214,11 @@ class Stream:
             if self._listed:
                 return
             if self._source is not None:
-                if self._next >= len(self._source) or self._room() <= 0:
+                room = self._room()
+                # While something is under way, wait for room for a few: a new start costs as much as an item.
+                if self._next >= len(self._source) or room <= (
+                    self._window() // 4 if self._outstanding else 0
+                ):
                     return
             elif not self._pulled:
                 return
@@ -256,7 +261,7 @@ class Stream:
 
     def _encoded(self, first: int, items: Sequence[Any]) -> Task | None:
         try:
-            payload, buffers, needs = encode(items, self._engine.snapshot)
+            payload, buffers, needs = encode_items(items, self._engine.snapshot)
         except BaseException as error:
             if len(items) == 1:
                 self._arrived(first, [ItemFailure(error)])
@@ -277,8 +282,10 @@ class Stream:
         """Take a chunk's answer (`Sink`)."""
         first, end = task.span  # type: ignore[misc]
         values, failures = chunk_outcome(kind, body, end - first)
-        for index, error in failures:
-            values[index] = ItemFailure(error)
+        if failures:
+            values = list(values)
+            for index, error in failures:
+                values[index] = ItemFailure(error)
         self._chunker.measured(end - first, elapsed_ns)
         self._arrived(first, values)
 
@@ -297,7 +304,7 @@ class Stream:
             self._ready[self._next] = [ItemFailure(error)]
             self._condition.notify_all()
 
-    def _arrived(self, first: int, outcomes: list[Any]) -> None:
+    def _arrived(self, first: int, outcomes: Sequence[Any]) -> None:
         with self._condition:
             self._ready[first] = outcomes
             self._outstanding -= len(outcomes)

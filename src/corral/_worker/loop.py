@@ -32,6 +32,9 @@ else:
     import _signal  # `signal` itself brings `enum` with it
 
 
+_FEW = 32
+
+
 def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     """Entry of a launched worker: attach the link named in `payload`, then serve."""
     _leave_interrupts_to_the_parent()
@@ -206,7 +209,8 @@ class _Worker:
     def _answer_chunk(self, task_id: int, values: list[Any], failures: list[tuple[int, bytes]]) -> None:
         link = self._link
         try:
-            payload, buffers, _ = encode_reply(values)
+            # Few values go as a tuple, which has a short way; whoever takes them wants only their order.
+            payload, buffers, _ = encode_reply(tuple(values) if len(values) <= _FEW else values)
         except self._lethal:
             raise
         except BaseException:  # some value cannot be encoded: find out which
