@@ -101,8 +101,11 @@ class AsyncResult(_Result, Call):
 
     def open(self) -> None:
         """Settle, and have the callback called."""
-        super().open()
-        _notify(self, self._callback, self._error_callback)
+        self.done = True
+        if self._event is not None:
+            self._event.set()
+        if self._callback is not None or self._error_callback is not None:
+            _notify(self, self._callback, self._error_callback)
 
 
 ApplyResult = AsyncResult

@@ -115,7 +115,8 @@ class Crew:
     def post(self, task: Task) -> None:
         """Send the task, or let it wait for a worker."""
         waiting = self.ledger.waiting
-        if waiting or (index := self._pick(None)) is None or not self._send(index, task):
+        pick = self._pick if self._vacant else self._scheduler.pick
+        if waiting or (index := pick(None)) is None or not self._send(index, task):
             waiting.append(task)
 
     def has_room(self, depth: int | None) -> bool:
