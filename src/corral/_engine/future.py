@@ -93,21 +93,30 @@ class TaskFuture(_AnyFuture):
                 self._result = value
                 self._exception = error
                 self._state = state
-        if condition is not None:
-            with condition:
-                if self._state in _FINAL:
-                    return False
-                self._result = value
-                self._exception = error
-                self._state = state
-                self._tell_waiters(error)
-                condition.notify_all()
+        if condition is not None and not self._finish_watched(condition, state, value, error):
+            return False
         self._task = None
-        with _settling:  # with add_done_callback, which looks at the state and appends under it
-            called = bool(self._done_callbacks)
-        if called:
+        # add_done_callback looks at the state and appends under `_settling`. The state is final by now: what
+        # is to be called is there to be seen, or will be called by whoever adds it.
+        if self._done_callbacks:
             callbacks.defer(self._run_callbacks)
         return True
+
+    def _finish_watched(
+        self, condition: threading.Condition, state: str, value: Any, error: BaseException | None
+    ) -> bool:
+        """Settle a future whose condition somebody has asked for."""
+        with condition:
+            if self._state in _FINAL:
+                return False
+            self._result = value
+            self._exception = error
+            self._state = state
+            self._tell_waiters(error)
+            condition.notify_all()
+        with _settling:
+            # After this nobody appends who looked at the state before it was final.
+            return True
 
     def _tell_waiters(self, error: BaseException | None) -> None:
         for waiter in self._waiters:
