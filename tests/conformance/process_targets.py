@@ -71,6 +71,10 @@ def tell_multiprocessing(path: str) -> None:
     write(path, [me.name, me.pid, parent and parent.pid])
 
 
+def tell_main_thread(path: str) -> None:
+    write(path, [threading.main_thread().native_id, os.getpid()])
+
+
 def tell_stdin(path: str) -> None:
     write(path, [sys.stdin.read(), os.read(0, 1).decode(), sys.stdin.fileno()])
 

@@ -313,6 +313,14 @@ def test_broken_streams_of_the_parent_do_no_harm(
             assert run(ctx.Process(target=targets.nothing)) == 0
 
 
+def test_the_main_thread_has_its_own_id(
+    ctx: context.BaseContext, targets: ModuleType, answer: Answer
+) -> None:
+    process = ctx.Process(target=targets.tell_main_thread, args=(answer.path,))
+    assert run(process) == 0
+    assert answer() == [process.pid, process.pid]
+
+
 def test_standard_input_is_empty(ctx: context.BaseContext, targets: ModuleType, answer: Answer) -> None:
     assert run(ctx.Process(target=targets.tell_stdin, args=(answer.path,))) == 0
     assert answer() == ["", "", 0]

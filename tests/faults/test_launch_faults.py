@@ -69,19 +69,29 @@ def assert_gone(pidfds: list[int]) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_when_the_parent_dies_its_whole_tree_does(method: str, number: int) -> None:
+@pytest.mark.parametrize("starter", ["main thread", "other thread"])
+def test_when_the_parent_dies_its_whole_tree_does(method: str, starter: str, number: int) -> None:
     program = start(
         """
-        def nest(method, depth):
+        import threading
+
+        def nest(method, starter, depth):
             if depth:
-                corral.get_context(method).Process(target=nest, args=(method, depth - 1)).start()
+                process = corral.get_context(method).Process(target=nest, args=(method, starter, depth - 1))
+                if starter == "main thread":
+                    process.start()
+                else:
+                    thread = threading.Thread(target=process.start)
+                    thread.start()
+                    thread.join()
             else:
                 os.write(1, b"!")
             time.sleep(600)
 
-        nest(sys.argv[1], 2)
+        nest(*sys.argv[1:], 2)
         """,
         method,
+        starter,
     )
     with program:
         assert program.stdout is not None

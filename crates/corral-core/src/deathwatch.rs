@@ -1,4 +1,4 @@
-//! Dies with another process: a native thread that ends this process when a descriptor becomes readable.
+//! Dies with another process: a native thread that ends this process when a descriptor becomes readable, or the kernel.
 //!
 //! # Runs in
 //!
@@ -14,7 +14,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crate::sys::event::wait_readable;
-use crate::sys::process::{KILL, block_signals_in_thread, own_pid, send_signal};
+use crate::sys::process::{
+    KILL, block_signals_in_thread, own_pid, parent_pid, send_signal, set_parent_death_signal,
+};
 
 /// How long a signal that can be handled may take to end the process before it is killed.
 const GRACE: Duration = Duration::from_millis(500);
@@ -33,6 +35,23 @@ pub fn die_with(watched: OwnedFd, signal: i32) -> io::Result<()> {
         .stack_size(STACK_BYTES)
         .spawn(move || watch(&watched, signal))
         .map(drop)
+}
+
+/// Dies with process `creator`, which created this one from its main thread, without a thread to watch: the kernel kills.
+///
+/// Another thread than the main one would not do: the kernel takes the end of the thread for the end of the process. A
+/// process that changes its user is no longer killed.
+///
+/// # Errors
+///
+/// The system's: none is expected.
+pub fn die_with_creator(creator: u32) -> io::Result<()> {
+    set_parent_death_signal(KILL)?;
+    if parent_pid() != creator {
+        // It went before the kernel was told.
+        send_signal(own_pid(), KILL)?;
+    }
+    Ok(())
 }
 
 fn watch(watched: &OwnedFd, signal: i32) {

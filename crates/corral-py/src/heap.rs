@@ -271,6 +271,12 @@ fn die_with(fd: c_int, exit_signal: c_int) -> PyResult<()> {
     Ok(deathwatch::die_with(duplicate(fd)?, exit_signal)?)
 }
 
+/// Kills this process when `creator`, which created it from its main thread, ends.
+#[pyfunction]
+fn die_with_creator(creator: u32) -> PyResult<()> {
+    Ok(deathwatch::die_with_creator(creator)?)
+}
+
 /// Adds this room's classes and functions to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Heap>()?;
@@ -279,5 +285,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(identity_of, module)?)?;
     module.add_function(wrap_pyfunction!(is_alive, module)?)?;
     module.add_function(wrap_pyfunction!(die_with, module)?)?;
+    module.add_function(wrap_pyfunction!(die_with_creator, module)?)?;
     Ok(())
 }

@@ -5,8 +5,8 @@ called `launch`.
 Runs in: child, main thread.
 Invariants:
     INV-CHILD-1: nothing returns from here into the code of the process the child was forked from.
-    INV-CHILD-2: the child dies with its parent from before the entry runs: by a thread that watches the
-        parent's pidfd, or, as a child of the zygote, by the line and the zygote (`line`).
+    INV-CHILD-2: the child dies with its parent from before the entry runs: by the kernel, or a thread that
+        watches the parent's pidfd (`tree`); as a child of the zygote, by the line and the zygote (`line`).
     INV-CHILD-3: `__main__` is an empty module of the child's own, never the parent's program run again
         (with `fork` it is the parent's, as memory has it).
 Failure: an exception of the entry is printed on standard error and becomes exit code 1; a parent that
@@ -58,10 +58,11 @@ def serve(sock: wire.socket) -> NoReturn:
         given = _take_fds(request["fds"], fds)
         if given:
             sock.close()
-            tree.follow_parent(given["parent"])
+            tree.follow_parent(given["parent"], request["creator"])
             tree.adopt_heap(given["heap"])
         else:
             line.hold(sock)
+            _know_main_thread()
         surroundings.apply(request["changes"])
         _mirror_main(request["main"])
         entry = resolve(request["entry"])
@@ -72,9 +73,8 @@ def serve(sock: wire.socket) -> NoReturn:
     end(run, name)
 
 
-def rehearse(sock: wire.socket) -> None:
+def rehearse() -> None:
     """Receive a request from oneself: a fork's memory is copied as it is touched, now rather than later."""
-    line.prepare(sock)
     ours, theirs = wire.pair()
     sent = marshal.dumps({"entry": "", "name": "", "fds": ["1", "2"], "changes": {}, "main": {}})
     wire.send_parts(ours, sent, b"", [1, 2])
@@ -89,14 +89,15 @@ def rehearse(sock: wire.socket) -> None:
     theirs.close()
 
 
-def run_forked(call: Callable[[], None], name: str, parent_fd: int) -> NoReturn:
+def run_forked(call: Callable[[], None], name: str, parent_fd: int, creator: int) -> NoReturn:
     """Run `call` in a process just forked from the parent, and end."""
 
     def run() -> None:
         # What the parent has registered isn't the child's to run; what launch itself needs is put back.
         atexit._clear()  # noqa: SLF001  (the interpreter's own way)
         exits.renew()
-        tree.follow_parent(parent_fd)
+        tree.follow_parent(parent_fd, creator)
+        _know_main_thread()
         _null_stdin()
         call()
 
@@ -215,6 +216,13 @@ def _handle_interrupts(handle: bool) -> None:
     """Let SIGINT raise KeyboardInterrupt, unless the parent ignores it; until now it was held back."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler if handle else _signal.SIG_IGN)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])
+
+
+def _know_main_thread() -> None:
+    """Have `threading` tell the thread's id in this process, which it has copied from the one that forked."""
+    threading = sys.modules.get("threading")
+    if threading is not None and getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
+        threading.main_thread()._set_native_id()  # noqa: SLF001  (as the standard library does)
 
 
 def _null_stdin() -> None:

@@ -25,13 +25,14 @@ def launch_fork(call: Callable[[], None], name: str) -> OwnChild:
     # Both must exist before the fork: the child inherits them.
     parent_fd = tree.self_fd()
     tree.heap()
+    creator = tree.creator()
     # Room for the child's pidfd: better no child than one that has to be killed for want of it.
     room = os.dup(parent_fd)
     try:
         pid = os.fork()
         if pid == 0:
             os.close(room)
-            run_forked(call, name, parent_fd)
+            run_forked(call, name, parent_fd, creator)
     finally:
         os.close(room)
     return OwnChild(pid)

@@ -31,6 +31,9 @@ __all__ = ["launch_forkserver", "set_preload", "stop"]
 SPARE_CHILDREN = 2
 """How many children stand ready while nothing happens."""
 
+URGENT = b"!"
+"""Marks an order for a child that is waited for: it is to come as it is, without a rehearsal."""
+
 ATTEMPTS = 5
 """How many zygotes or ready children may turn out dead before a launch gives up."""
 
@@ -96,7 +99,7 @@ class Zygote:
         """
         ordered_before = self.ordered > 0
         if not ordered_before:
-            self.order(1)
+            self.order(1, URGENT)
         try:
             message, fds = wire.receive(self.orders)
         except (ConnectionError, EOFError):
@@ -119,10 +122,10 @@ class Zygote:
             raise OSError(fields[0], f"the zygote could not fork a process: {fields[1]}")
         return Ready(fields, fds[0], wire.socket(fileno=fds[1]))
 
-    def order(self, count: int) -> None:
+    def order(self, count: int, urgency: bytes = b"") -> None:
         """Order children from the zygote."""
         try:
-            wire.send(self.orders, count.to_bytes(4, "little"))
+            wire.send(self.orders, bytes([count]) + urgency)
         except ConnectionError:
             self.alive = False
             raise EOFError from None

@@ -169,6 +169,7 @@ def send_request(
             "name": name,
             "changes": changes,
             "main": _main_attributes(),
+            "creator": tree.creator(),
             "interrupts": _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN,
             "fds": [kind for kind, _ in own],
         }

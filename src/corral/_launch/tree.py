@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import allocate_lock
+from _thread import allocate_lock, get_native_id
 
-from corral._native import Heap, die_with
+from corral._native import Heap, die_with, die_with_creator
 
-__all__ = ["adopt_heap", "follow_parent", "heap", "parent_fd", "self_fd", "set_parent"]
+__all__ = ["adopt_heap", "creator", "follow_parent", "heap", "parent_fd", "self_fd", "set_parent"]
 
 _lock = allocate_lock()
 _heap: Heap | None = None
@@ -71,10 +71,23 @@ def set_parent(fd: int) -> None:
     _parent_fd = fd
 
 
-def follow_parent(fd: int) -> None:
-    """Die with the process behind pidfd `fd`, from now on."""
+def creator() -> int:
+    """Return this process's id if its main thread asks, else 0: what a child that is made now has to know.
+
+    The kernel can kill a child with its creator, but goes by the creating thread, and only the main thread
+    lives as long as the process. A child of another thread starts a thread that watches.
+    """
+    pid = os.getpid()
+    return pid if get_native_id() == pid else 0
+
+
+def follow_parent(fd: int, created_by: int) -> None:
+    """Die with the process behind pidfd `fd`, from now on; `created_by` is what `creator` said there."""
     set_parent(fd)
-    die_with(fd)
+    if created_by:
+        die_with_creator(created_by)
+    else:
+        die_with(fd)
 
 
 def _after_fork() -> None:

@@ -20,7 +20,7 @@ import select
 import sys
 from collections import deque
 
-from corral._launch import child, surroundings, tree, wire
+from corral._launch import child, line, surroundings, tree, wire
 from corral._native import identity_of
 
 TYPE_CHECKING = False
@@ -159,11 +159,11 @@ class _Zygote:
             return True
         except (EOFError, ConnectionError):
             return False
-        for _ in range(int.from_bytes(order, "little")):
-            self.make()
+        for _ in range(order[0]):
+            self.make(rehearse=len(order) == 1)
         return True
 
-    def make(self) -> None:
+    def make(self, *, rehearse: bool) -> None:
         """Fork a child that waits for a request, and tell the parent of it."""
         fds: list[int] = []
         try:
@@ -172,7 +172,7 @@ class _Zygote:
             try:
                 pid = os.fork()
                 if pid == 0:
-                    self.become_child(theirs, fds[0])
+                    self.become_child(theirs, fds[0], rehearse=rehearse)
             finally:
                 theirs.close()
             pidfd = os.pidfd_open(pid)
@@ -186,7 +186,7 @@ class _Zygote:
         else:
             self.orders.put(b"C" + marshal.dumps((self.serial, pid, identity_of(pid))), fds)
 
-    def become_child(self, sock: wire.socket, parents_end: int) -> NoReturn:
+    def become_child(self, sock: wire.socket, parents_end: int, *, rehearse: bool) -> NoReturn:
         """Let go of what is the zygote's and wait for the parent's request."""
         os.close(parents_end)
         self.epoll.close()
@@ -195,9 +195,11 @@ class _Zygote:
         _close(list(self.running))
         gc.enable()
         tree.set_parent(self.parent_fd)
-        child.rehearse(sock)
-        for rehearse in self.rehearsals:
-            rehearse()
+        line.prepare(sock)
+        if rehearse:
+            child.rehearse()
+            for play in self.rehearsals:
+                play()
         child.serve(sock)
 
     def kill_all(self) -> None:

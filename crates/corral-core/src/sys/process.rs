@@ -38,6 +38,22 @@ pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     super::check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
+/// The parent of this process: whoever created it, or, after that one's death, whoever took it in.
+pub fn parent_pid() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
+/// Has the kernel send this process `signal` when the thread that created it ends.
+///
+/// # Errors
+///
+/// The system's: none is expected.
+pub fn set_parent_death_signal(signal: i32) -> io::Result<()> {
+    let signal = libc::c_ulong::try_from(signal).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: INV-SYS-1: no memory is passed.
+    super::check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(drop)
+}
+
 /// Blocks every signal for the calling thread, so that handlers run on other threads.
 ///
 /// # Errors
