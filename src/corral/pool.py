@@ -83,7 +83,7 @@ class _Result:
 class AsyncResult(_Result, Call):
     """The result of `Pool.apply_async`."""
 
-    __slots__ = ("__weakref__", "_callback", "_error_callback")
+    __slots__ = ("__weakref__", "_callback", "_error_callback", "pool")
 
     def __init__(
         self,
@@ -96,16 +96,19 @@ class AsyncResult(_Result, Call):
         self._event = None
         self._engine = engine
         self.value = self.error = self.task = None
+        self.pool: Pool | None = None  # kept until done: `Pool().apply_async(f).get()` has no other holder
         self._callback = callback
         self._error_callback = error_callback
 
     def open(self) -> None:
-        """Settle, and have the callback called."""
+        """Have the callback called, and then be done."""
+        if self._callback is not None or self._error_callback is not None:
+            _notify(self, super().open)
+            return
         self.done = True
         if self._event is not None:
             self._event.set()
-        if self._callback is not None or self._error_callback is not None:
-            _notify(self, self._callback, self._error_callback)
+        self.pool = None
 
 
 ApplyResult = AsyncResult
@@ -114,7 +117,7 @@ ApplyResult = AsyncResult
 class MapResult(_Result, MapCall):
     """The result of `Pool.map_async` and `Pool.starmap_async`: a list, in order."""
 
-    __slots__ = ("__weakref__", "_callback", "_error_callback")
+    __slots__ = ("__weakref__", "_callback", "_error_callback", "pool")
 
     def __init__(
         self,
@@ -127,29 +130,45 @@ class MapResult(_Result, MapCall):
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
+        self.pool: Pool | None = None  # as in `AsyncResult`
         self._callback = callback
         self._error_callback = error_callback
         super().__init__(engine, function, items, star=star, chunksize=chunksize)
 
     def open(self) -> None:
-        """Settle, and have the callback called."""
-        super().open()
-        _notify(self, self._callback, self._error_callback)
+        """Have the callback called, and then be done."""
+        _notify(self, super().open)
 
 
-def _notify(result: _Result, callback: Any, error_callback: Any) -> None:
-    if result.error is not None:
-        if error_callback is not None:
-            callbacks.defer(error_callback, result.error)
-    elif callback is not None:
-        callbacks.defer(callback, result.value)
+def _notify(result: AsyncResult | MapResult, done: Callable[[], None]) -> None:
+    callback: Any
+    if result.error is None:
+        callback, value = result._callback, result.value  # noqa: SLF001 - of this module
+    else:
+        callback, value = result._error_callback, result.error  # noqa: SLF001
+    if callback is None:
+        done()
+        result.pool = None
+    else:
+        callbacks.defer(_call_back, callback, value, result, done)
+
+
+def _call_back(callback: Any, value: Any, result: AsyncResult | MapResult, done: Callable[[], None]) -> None:
+    # As the standard library's: who has waited for the result finds that the callback has run.
+    try:
+        callback(value)
+    finally:
+        done()
+        result.pool = None
+        result._engine.announce()  # noqa: SLF001
 
 
 class IMapIterator:
     """The iterator that `Pool.imap` and `Pool.imap_unordered` return."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, pool: Pool) -> None:
         self._stream = stream
+        self._pool = pool  # `Pool().imap(f, items)` has no other holder
         # When nobody can ask for more, nothing more is pulled.
         self._finalizer = weakref.finalize(self, stream.drop_soon)
         self._finalizer.atexit = False
@@ -288,6 +307,7 @@ class Pool:
         if engine.closing:
             self._check_running()
         result = AsyncResult(engine, callback, error_callback)
+        result.pool = self
         try:
             engine.submit(call_task(engine.snapshot, func, tuple(args), kwds, result))
         except Exception as error:
@@ -354,6 +374,7 @@ class Pool:
             callback=callback,
             error_callback=error_callback,
         )
+        result.pool = self
         result.start()
         return result
 
@@ -401,7 +422,7 @@ class Pool:
             chunksize=chunksize,
             window=buffersize,
         )
-        iterator = IMapIterator(stream)
+        iterator = IMapIterator(stream, self)
         stream.start()
         return iterator
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _jobs: SimpleQueue[_Job] | None = None
+_thread_id = 0
 
 
 def defer(function: Callable[..., object], *args: object) -> None:
@@ -29,6 +30,19 @@ def defer(function: Callable[..., object], *args: object) -> None:
     """
     jobs = _jobs or _start()
     jobs.put((function, args))
+
+
+def flush() -> None:
+    """Wait until every callback handed in so far has returned; in a callback, do not wait.
+
+    Blocking: yes; signal handlers run.
+    """
+    jobs = _jobs
+    if jobs is None or threading.get_ident() == _thread_id:
+        return
+    over: SimpleQueue[None] = SimpleQueue()
+    jobs.put((over.put, (None,)))
+    over.get()
 
 
 def _start() -> SimpleQueue[_Job]:
@@ -41,6 +55,8 @@ def _start() -> SimpleQueue[_Job]:
 
 
 def _serve(jobs: SimpleQueue[_Job]) -> None:
+    global _thread_id  # noqa: PLW0603 - as `_jobs`
+    _thread_id = threading.get_ident()
     while True:
         function, args = jobs.get()
         try:

@@ -100,7 +100,7 @@ class Crew:
         self._seat_at: list[Seat | None] = [None] * workers
         self._vacant = workers
         self._next_token = 1
-        self._closing = False
+        self.dismissed = False
         self.broken: BaseException | None = None
 
     def __len__(self) -> int:
@@ -302,7 +302,7 @@ class Crew:
 
     def dismiss(self) -> None:
         """Have every worker leave once it has done what was sent to it."""
-        self._closing = True
+        self.dismissed = True
         for seat in self._seats.values():
             self._stop(seat)
 
@@ -326,7 +326,7 @@ class Crew:
             arrivals.call(task.sink.failed, task, worker_lost(task, seat.child, exitcode))
         self.ledger.again(again)
         self._leave(seat)
-        if not self._closing and self.broken is None:
+        if not self.dismissed and self.broken is None:
             self._replace(seat, exitcode, arrivals, cost_a_task=bool(killed))
 
     def _leave(self, seat: Seat) -> None:
@@ -362,7 +362,7 @@ class Crew:
     def drop_all(self, error: BaseException, arrivals: Arrivals) -> None:
         """Fail every task with `error`, and take no more."""
         self.broken = error
-        self._closing = True
+        self.dismissed = True
         for task in self.ledger.clear():
             arrivals.call(task.sink.failed, task, again(error))
         for seat in self._seats.values():

@@ -11,7 +11,7 @@ Invariants:
     INV-ENGINE-1: the crew is touched under `_lock` only; no user code runs under it.
     INV-ENGINE-2: sinks are called outside `_lock`.
     INV-ENGINE-3: a thread that finishes what it was not itself waiting for wakes the foreground
-        (`_announce`).
+        (`announce`).
     INV-ENGINE-4: whoever makes room for tasks feeds: `_feed` runs after every step, or is running and
         looks again.
 """
@@ -26,6 +26,7 @@ from collections import deque
 from time import monotonic
 
 from corral._codec import Snapshot
+from corral._engine import callbacks
 from corral._engine.crew import Arrivals, Crew
 from corral._engine.gate import Gate
 from corral._engine.obituary import again
@@ -43,6 +44,7 @@ _STUCK_S = 0.002
 _TIDY_S = 5.0
 _LOOK_EVERY = 31  # a mask: every 32nd submission looks for outcomes
 _KILL_GRACE_S = 10.0
+_CLOSED_MEANWHILE = "the pool was closed and takes no more tasks"
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -120,11 +122,14 @@ class Engine:
 
         Raises:
             BaseException: what `broken` holds, if the pool is broken; the caller checks `closing` itself.
+            PoolClosed: it was closed, and its workers sent home, after the caller looked.
         """
         with self._lock:
             crew = self._crew
             if crew.broken is not None:
                 raise again(crew.broken)
+            if crew.dismissed:
+                raise PoolClosed(_CLOSED_MEANWHILE)
             task.id = task_id = self._next_id
             self._next_id = task_id + 1
             crew.post(task)
@@ -142,19 +147,21 @@ class Engine:
             self.submit(task)
         except BaseException as error:
             task.sink.failed(task, error)
-            self._announce()
+            self.announce()
 
     def add_source(self, source: Source) -> None:
         """Take tasks from `source` as workers become free; call again when it has more after it had none."""
         with self._lock:
             broken = self._crew.broken
+            if broken is None and self._crew.dismissed:
+                broken = PoolClosed(_CLOSED_MEANWHILE)
             if broken is None:
                 self._sources.append(source)
         if broken is not None:
             source.abandon(again(broken))
         else:
             self._feed()
-        self._announce()
+        self.announce()
 
     def hold(self, stream: Stream) -> None:
         """Keep the workers, even when closing, until every item of `stream` was sent or it is collected."""
@@ -219,7 +226,7 @@ class Engine:
         """Something changed behind the engine's back: a waiter may be done, a closing pool may be drained."""
         with self._lock:
             self._dismiss_if_drained()
-        self._announce()
+        self.announce()
 
     def _drive(self, goal: Waitable, deadline: float | None) -> None:
         wait, spin_us = self._waitset.wait, self._spin_us
@@ -250,7 +257,7 @@ class Engine:
             tokens = wait(timeout_s)
             if tokens:
                 self._step(tokens)
-                self._announce()
+                self.announce()
             elif self._look_later:
                 self._look_for_stuck()
             elif timeout_s == _TIDY_S and not self._active:
@@ -269,7 +276,8 @@ class Engine:
             crew = self._crew
             self._look_later = not crew.ledger.waiting and not self._sources and crew.steal(again=True)
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Have who drives look whether what he waits for is done."""
         if self._foreground.locked():
             self._waitset.kick()
 
@@ -368,8 +376,14 @@ class Engine:
         self.look_again()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait until every worker is gone; return whether they are."""
-        return self.wait_for(self.gone, timeout_s)
+        """Wait until every worker is gone; return whether they are.
+
+        Without a time-out, also until the callbacks of what they did have returned.
+        """
+        gone = self.wait_for(self.gone, timeout_s)
+        if timeout_s is None:
+            callbacks.flush()
+        return gone
 
     def terminate(self, error: BaseException, *, kill: bool = False) -> None:
         """Stop everything now; unsettled tasks fail with `error`.
@@ -399,7 +413,7 @@ class Engine:
                     child.terminate()
             self._dismiss_if_drained()
         arrivals.deliver()
-        self._announce()
+        self.announce()
 
     def _end_soon(self) -> None:
         """Nobody holds the face any more: begin to end, without waiting (this is the thread that drives)."""
