@@ -348,6 +348,7 @@ def launch_by(method: str, process: BaseProcess) -> Child:
         return _launch.launch(
             "fork", "", b"", call=lambda: process._bootstrap(_default_method()), name=process.name
         )
+    _launch.begin(method)
     plain = _encode_plain(process)
     if plain is not None:
         return _launch.launch(method, f"{__name__}:enter_plain", plain, name=process.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from _pickle import dumps
 
 from corral._codec import bundle
-from corral._launch import heap, launch
+from corral._launch import begin, heap, launch
 from corral._native import Bell, Link, WaitSet
 
 TYPE_CHECKING = False
@@ -46,6 +46,7 @@ class LocalBackend:
             EncodeError: the initializer or its arguments cannot be pickled (not with fork, which needs
             no pickling).
         """
+        begin(method)
         self._method = method
         self._name = name
         self._initializer = initializer

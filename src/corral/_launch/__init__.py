@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from corral._launch.ending import Child as Child
 
-__all__ = ["METHODS", "Child", "at_exit", "heap", "launch", "parent_fd", "warm_up"]
+__all__ = ["METHODS", "Child", "at_exit", "begin", "heap", "launch", "parent_fd", "warm_up"]
 
 METHODS = ("forkserver", "spawn", "fork")
 """The start methods of this system, the default first."""
@@ -73,6 +73,14 @@ def launch(
 
         return launch_fork(call or _entry_call(entry, payload, fds), name)
     raise ValueError(f"no start method {method!r}: choose one of {', '.join(METHODS)}")
+
+
+def begin(method: str) -> None:
+    """Start what the first launch by `method` will wait for; don't wait, there are other things to do."""
+    if method == "forkserver":
+        from corral._launch.forkserver import begin as begin_forkserver
+
+        begin_forkserver()
 
 
 def warm_up() -> None:

@@ -307,6 +307,20 @@ def _ensure() -> Zygote:
     return _zygote
 
 
+def begin() -> None:
+    """Start the zygote if there is none, and have it make first children, without waiting."""
+    if _zygote is not None:
+        return
+    with _lock:
+        zygote = _ensure()
+        if not zygote.ordered:
+            try:
+                zygote.order(SPARE_CHILDREN, URGENT)
+            except EOFError:
+                # Dead already: the launch will say so.
+                return
+
+
 def warm_up() -> None:
     """Start the zygote and wait until children stand ready."""
     with _lock:

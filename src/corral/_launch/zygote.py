@@ -52,7 +52,6 @@ def main(sock: wire.socket) -> NoReturn:
         _preload(module)
     tree.adopt_heap(heap_fd)
     tree.heap()
-    gc.collect()
     gc.freeze()
     _Zygote(sock, wire.socket(fileno=reports), parent_fd).serve()
     os._exit(0)
