@@ -15,7 +15,10 @@ from corral._launch.ending import OwnChild
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable
+else:
+    import _signal
 
 __all__ = ["launch_fork"]
 
@@ -27,12 +30,29 @@ def launch_fork(call: Callable[[], None], name: str) -> OwnChild:
     tree.heap()
     creator = tree.creator()
     # Room for the child's pidfd: better no child than one that has to be killed for want of it.
-    room = os.dup(parent_fd)
+    room = -1
+    gate: tuple[int, ...] = ()
     try:
+        room = os.dup(parent_fd)
+        if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
+            gate = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(room)
+            _pass(gate)
             run_forked(call, name, parent_fd, creator)
-    finally:
         os.close(room)
-    return OwnChild(pid)
+        room = -1
+        return OwnChild(pid)
+    finally:
+        for fd in (room, *gate):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _pass(gate: tuple[int, ...]) -> None:
+    """Wait, in the child, until the parent has its pidfd: who ignores SIGCHLD has no zombie to open."""
+    if gate:
+        os.close(gate[1])
+        os.read(gate[0], 1)
+        os.close(gate[0])

@@ -53,7 +53,9 @@ def main(sock: wire.socket) -> NoReturn:
     tree.adopt_heap(heap_fd)
     tree.heap()
     gc.freeze()
-    _Zygote(sock, wire.socket(fileno=reports), parent_fd).serve()
+    zygote = _Zygote(sock, wire.socket(fileno=reports), parent_fd)
+    zygote.serve()
+    # While `zygote` holds its sockets: they are the system's to close.
     os._exit(0)
 
 
