@@ -48,7 +48,8 @@ def main(sock: wire.socket) -> NoReturn:
     surroundings.apply(config["surroundings"])
     # No collection while importing, and none over what is imported, ever: it stays shared with the children.
     gc.disable()
-    for module in (*WARM, *config["preload"]):
+    # The last is not to be found: looking for it lists every folder of the path once for all children.
+    for module in (*WARM, *config["preload"], "corral-looks-around"):
         _preload(module)
     tree.adopt_heap(heap_fd)
     tree.heap()
