@@ -151,10 +151,15 @@ impl Link {
         self.parent()?.is_taken(position.cast_unsigned(), id).map_err(link_error)
     }
 
-    #[pyo3(signature = (limit = 256))]
-    fn recv_many<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+    #[pyo3(signature = (limit = 256, frames = None))]
+    fn recv_many<'py>(
+        &self,
+        py: Python<'py>,
+        limit: usize,
+        frames: Option<Bound<'py, PyList>>,
+    ) -> PyResult<Bound<'py, PyList>> {
         let link = self.parent()?;
-        let frames = PyList::empty(py);
+        let frames = frames.unwrap_or_else(|| PyList::empty(py));
         link.collect(limit, |tag, body| -> Result<(), Failure> {
             let body = to_python(py, link.heap(), body)?;
             frames.append(to_frame(py, tag, body)?)?;

@@ -12,6 +12,7 @@ from corral._channel import wire
 from corral._codec import define, encode
 from corral._engine.chunking import Chunker
 from corral._engine.gate import Gate
+from corral._engine.interrupts import shielded
 from corral._engine.ledger import Task
 from corral._engine.outcome import call_outcome, chunk_outcome
 from corral._native import pickle_plain
@@ -98,8 +99,8 @@ class MapCall(Gate):
     """
 
     __slots__ = (
-        "_chunker", "_each", "_engine", "_function", "_group", "_items", "_left", "_lock", "_next", "_star",
-        "depth", "error", "value",
+        "_chunker", "_cut", "_each", "_engine", "_function", "_group", "_items", "_left", "_lock", "_next",
+        "_star", "depth", "error", "value",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +121,7 @@ class MapCall(Gate):
         self._items = items
         self._star = star
         self._next = 0
+        self._cut: tuple[int, int] | None = None
         self._left = len(items)
         self._lock = threading.Lock()
         self._chunker = Chunker(engine.workers, chunksize)
@@ -144,38 +146,46 @@ class MapCall(Gate):
         """Encode the next chunk; items that cannot be encoded fail, and the next chunk is tried."""
         while True:
             with self._lock:
-                first = self._next
-                total = len(self._items)
-                if first >= total:
-                    return None
-                end = min(total, first + self._chunker.next_size(total - first))
-                self._next = end
+                if self._cut is None:  # else an interruption came before that chunk became a task
+                    first = self._next
+                    total = len(self._items)
+                    if first >= total:
+                        return None
+                    end = min(total, first + self._chunker.next_size(total - first))
+                    self._cut = first, end
+                    self._next = end
+                first, end = self._cut
             items = self._items[first:end]
             try:
-                payload, buffers, needs = encode_items(items, self._engine.snapshot)
+                payload, buffers, needs = shielded(encode_items, items, self._engine.snapshot)
             except BaseException as error:
+                self._cut = None
                 self._account(end - first, error)
                 continue
             group = self._group
             assert group is not None, "a source is asked for tasks only once it was started"
             kind = wire.CHUNK_STAR if self._star else wire.CHUNK
             needed = (group, *needs) if needs else (group,)
-            return Task(kind, self._function, group.number, needed, payload, buffers, self, (first, end))
+            task = Task(kind, self._function, group.number, needed, payload, buffers, self, (first, end))
+            self._cut = None
+            return task
 
     def settled(self, task: Task, kind: int, elapsed_ns: int, body: Any) -> None:
         """Take a chunk's answer."""
-        first, end = task.span  # type: ignore[misc]
+        if task.span is None:
+            return self._account(0, None, 0, task)
+        first, end = task.span
         values, failures = chunk_outcome(kind, body, end - first)
         if failures:
-            self._account(end - first, failures[0][1], elapsed_ns)
-        else:
-            self.value[first:end] = values
-            self._account(end - first, None, elapsed_ns)
+            return self._account(end - first, failures[0][1], elapsed_ns, task)
+        self.value[first:end] = values
+        return self._account(end - first, None, elapsed_ns, task)
 
     def failed(self, task: Task, error: BaseException) -> None:
         """Take the news that a chunk will have no answer."""
-        first, end = task.span  # type: ignore[misc]
-        self._account(end - first, error)
+        if task.span is not None:
+            first, end = task.span
+            self._account(end - first, error, 0, task)
 
     def abandon(self, error: BaseException) -> None:
         """What was not yet sent will never be."""
@@ -188,11 +198,16 @@ class MapCall(Gate):
         """Not offered for a pool's calls (`Sink`)."""
         return False
 
-    def _account(self, count: int, error: BaseException | None, elapsed_ns: int = 0) -> None:
+    def _account(
+        self, count: int, error: BaseException | None, elapsed_ns: int = 0, task: Task | None = None
+    ) -> None:
         with self._lock:
             if elapsed_ns:
                 self._chunker.measured(count, elapsed_ns)
-            self._left -= count
+            if task is None or task.span is not None:  # else an interruption came between this and `open`
+                self._left -= count
+                if task is not None:
+                    task.span = None
             if error is not None and self.error is None:
                 self.error = error
             finished = self._left == 0 and not self.done

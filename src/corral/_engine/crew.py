@@ -43,34 +43,61 @@ _REAP_S = 1.0  # from the pidfd's word that a process is dead to its exit status
 
 
 class Arrivals:
-    """What one step brought in; delivered outside the lock."""
+    """What one step brought in; delivered outside the lock.
 
-    __slots__ = ("calls", "outcomes")
+    May be filled and delivered in several attempts, should a signal's handler raise in between.
+    """
+
+    __slots__ = ("_called", "_delivered", "_tried", "calls", "outcomes")
 
     def __init__(self) -> None:
-        self.outcomes: list[tuple[Task, int, int, Any]] = []
+        self.outcomes: dict[int, tuple[Task, int, int, Any]] = {}  # by the task's id
         self.calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._delivered = 0
+        self._tried = -1
+        self._called = 0
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Have `function(*args)` called at delivery."""
         self.calls.append((function, args))
 
     def deliver(self) -> None:
-        """Tell every sink."""
-        for task, kind, elapsed_ns, body in self.outcomes:
+        """Tell every sink that was not told yet."""
+        outcomes = self.outcomes.values()
+        for task, kind, elapsed_ns, body in (
+            list(outcomes)[self._delivered :] if self._delivered else outcomes
+        ):
             try:
                 task.sink.settled(task, kind, elapsed_ns, body)
             except BaseException as error:
-                # Ours or an interrupt's; either way this task must end, and the others be told.
+                if self._tried != self._delivered:
+                    self._tried = self._delivered
+                    raise
+                # No interruption, since this is the second time: the task must end all the same.
                 task.sink.failed(task, error)
-        for function, args in self.calls:
+            self._delivered += 1
+        while self._called < len(self.calls):
+            function, args = self.calls[self._called]
             function(*args)
+            self._called += 1
 
 
 class Seat:
     """A place for a worker, and the incarnation that sits there now."""
 
-    __slots__ = ("child", "index", "known", "link", "passing", "quota", "ready", "send", "stopping", "token")
+    __slots__ = (
+        "child",
+        "inbox",
+        "index",
+        "known",
+        "link",
+        "passing",
+        "quota",
+        "ready",
+        "send",
+        "stopping",
+        "token",
+    )
 
     def __init__(self, index: int, token: int, link: Link, child: Child, quota: int | None) -> None:
         self.index = index
@@ -79,6 +106,7 @@ class Seat:
         self.send = link.send  # bound once: it is called for every task
         self.child = child
         self.quota = quota
+        self.inbox: list[tuple[int, int, int, Any]] = []  # read, and not yet taken note of
         self.known: set[int] = set()
         self.passing: deque[int] = deque()  # of the known, those that may be forgotten, oldest first
         self.ready = False
@@ -127,9 +155,10 @@ class Crew:
         """Send waiting tasks while there is room."""
         waiting = self.ledger.waiting
         while waiting:
-            index = self._pick(None)
-            if index is None or not self._send(index, waiting[0]):
-                return
+            if waiting[0].seat < 0:  # else an interruption came between sending and the next line
+                index = self._pick(None)
+                if index is None or not self._send(index, waiting[0]):
+                    return
             waiting.popleft()
 
     def _pick(self, depth: int | None) -> int | None:
@@ -253,28 +282,37 @@ class Crew:
             else:
                 self._drain(seat, arrivals)
 
+    def everything(self) -> list[int]:
+        """The tokens of all that there may be to take in."""
+        links = [seat.token << 1 for seat in self._seats.values()]
+        deaths = [seat.token << 1 | 1 for seat in self._seats.values() if seat.child.poll() is not None]
+        return links + deaths
+
     def _drain(self, seat: Seat, arrivals: Arrivals) -> int:
         """Take in a batch of frames; return how many."""
+        # Here a signal's handler may raise after any call and before any turn of a loop. Between these, a
+        # task goes from the book to the outcomes at once; and what was read stays in the inbox until done.
         flying = self.ledger.flying[seat.index]
         outcomes = arrivals.outcomes
-        before = len(outcomes)
         elapsed_ns = 0
-        frames = seat.link.recv_many(_BATCH)
+        frames = seat.link.recv_many(_BATCH, seat.inbox)
         for kind, task_id, aux, body in frames:
             if kind in wire.SETTLING:
-                task = flying.pop(task_id, None)
-                if task is not None:
+                if task_id in flying:
+                    outcomes[task_id] = (flying[task_id], kind, aux, body)
+                    del flying[task_id]
                     elapsed_ns = aux
-                    outcomes.append((task, kind, aux, body))
             elif kind == wire.READY:
                 seat.ready = True
             elif kind == wire.BROKEN:
                 cause = decode_failure(raw(body))
                 self.give_up(pool_broken("the initializer of a worker failed", cause), arrivals)
-        count = len(outcomes) - before
-        if count:
+        count = self._scheduler.load(seat.index) - len(flying)
+        if count > 0:
             self._scheduler.settled(seat.index, count, elapsed_ns)
-        return len(frames)
+        read = len(frames)
+        frames.clear()
+        return read
 
     # Life and death.
 

@@ -29,6 +29,7 @@ from corral._codec import Snapshot
 from corral._engine import callbacks
 from corral._engine.crew import Arrivals, Crew
 from corral._engine.gate import Gate
+from corral._engine.interrupts import hold, release
 from corral._engine.obituary import again
 from corral.errors import PoolClosed
 
@@ -146,8 +147,20 @@ class Engine:
         try:
             self.submit(task)
         except BaseException as error:
-            task.sink.failed(task, error)
+            self._submit_again(task, error)
+
+    def _submit_again(self, task: Task, error: BaseException) -> None:
+        """Find out whether the task itself cannot be submitted, or a signal's handler raised `error`."""
+        try:
+            with self._lock:
+                is_under_way = task.seat >= 0 or task in self._crew.ledger.waiting
+            if not is_under_way:
+                self.submit(task)
+        except BaseException as own:
+            task.sink.failed(task, own)
             self.announce()
+        else:
+            hold(error)
 
     def add_source(self, source: Source) -> None:
         """Take tasks from `source` as workers become free; call again when it has more after it had none."""
@@ -162,6 +175,12 @@ class Engine:
         else:
             self._feed()
         self.announce()
+        release()
+
+    def feeds(self, source: Source) -> bool:
+        """Whether tasks are taken from `source`."""
+        with self._lock:
+            return source in self._sources
 
     def hold(self, stream: Stream) -> None:
         """Keep the workers, even when closing, until every item of `stream` was sent or it is collected."""
@@ -199,6 +218,9 @@ class Engine:
         if self._foreground.acquire(blocking=False):
             try:
                 self._drive(goal, deadline)
+            except BaseException:
+                self._catch_up()
+                raise
             finally:
                 self._foreground.release()
                 # Those who sleep on their own goals relied on this thread to drive.
@@ -219,6 +241,9 @@ class Engine:
                 tokens = self._waitset.wait(0.0, 0)
                 if tokens:
                     self._step(tokens)
+            except BaseException:
+                self._catch_up()
+                raise
             finally:
                 self._foreground.release()
 
@@ -285,6 +310,19 @@ class Engine:
 
     def _step(self, tokens: list[int]) -> None:
         arrivals = Arrivals()
+        try:
+            self._take_in(tokens, arrivals)
+            arrivals.deliver()
+        except BaseException:
+            # A signal's handler raised in the midst of it: what was begun is finished first.
+            self._take_in(tokens, arrivals)
+            arrivals.deliver()
+            raise
+        if self._sources:
+            self._feed()
+        release()
+
+    def _take_in(self, tokens: list[int], arrivals: Arrivals) -> None:
         if not self._active:
             self._active = True
             if self._dozing:
@@ -302,9 +340,12 @@ class Engine:
                 self._look_later = True
                 self._waitset.kick()
             self._dismiss_if_drained()
-        arrivals.deliver()
-        if self._sources:
-            self._feed()
+
+    def _catch_up(self) -> None:
+        """A wait was cut short by an exception, and what it knew may be lost: look at everything."""
+        with self._lock:
+            tokens = self._crew.everything()
+        self._step(tokens)
 
     def _feed(self) -> None:
         """Make tasks of the sources while workers have room for them."""
@@ -329,9 +370,17 @@ class Engine:
                     return
                 source = self._sources[0]
             # Encoding runs users' code, so not under the lock.
-            task = source.next_task()
+            try:
+                task = source.next_task()
+            except BaseException as error:
+                # A signal's handler raised; the source goes on where it was.
+                hold(error)
+                task = source.next_task()
             if task is not None:
-                self.submit_or_fail(task)
+                try:
+                    self.submit(task)
+                except BaseException as error:
+                    self._submit_again(task, error)
                 continue
             with self._lock:
                 if self._sources and self._sources[0] is source:

@@ -6,6 +6,7 @@ from _pickle import loads
 
 from corral._channel import wire
 from corral._codec import decode, decode_failure
+from corral._engine.interrupts import hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,17 @@ def call_outcome(kind: int, body: bytes | Block) -> tuple[Any, BaseException | N
             return loads(body), None
         return load(body), None
     except BaseException as error:
-        return None, undecodable(error)
+        return _second_try(kind, body, error)
+
+
+def _second_try(kind: int, body: bytes | Block, error: BaseException) -> tuple[Any, BaseException | None]:
+    """Either the value does not load, or `error` is what a signal's handler raised meanwhile."""
+    try:
+        outcome = (load(body), None) if kind == wire.OK else (None, failure(body))
+    except BaseException as own:
+        return None, undecodable(own)
+    hold(error)
+    return outcome
 
 
 def chunk_outcome(
@@ -57,17 +68,29 @@ def chunk_outcome(
     Failures are ``(index, error)``, ascending.
     """
     try:
-        if kind == wire.OK:
-            return load(body), []
-        if kind == wire.CHUNK_MIXED:
-            values, failures = load(body)
-            return values, [(index, decode_failure(data)) for index, data in failures]
-        if kind == wire.CHUNK_FAILED:
-            index, data = loads(body)
-            return [], [(index, decode_failure(data))]
-        error: BaseException = failure(body)
-    except BaseException as problem:
-        error = undecodable(problem)
+        return _chunk_outcome(kind, body, count)
+    except BaseException as error:
+        try:
+            outcome = _chunk_outcome(kind, body, count)
+        except BaseException as own:
+            failed = undecodable(own)
+            return [None] * count, [(index, failed) for index in range(count)]
+        hold(error)
+        return outcome
+
+
+def _chunk_outcome(
+    kind: int, body: bytes | Block, count: int
+) -> tuple[Sequence[Any], list[tuple[int, BaseException]]]:
+    if kind == wire.OK:
+        return load(body), []
+    if kind == wire.CHUNK_MIXED:
+        values, failures = load(body)
+        return values, [(index, decode_failure(data)) for index, data in failures]
+    if kind == wire.CHUNK_FAILED:
+        index, data = loads(body)
+        return [], [(index, decode_failure(data))]
+    error = failure(body)
     return [None] * count, [(index, error) for index in range(count)]
 
 

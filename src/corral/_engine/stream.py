@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from itertools import repeat, starmap
 
 from corral._channel import wire
 from corral._codec import define
 from corral._engine import callbacks
 from corral._engine.calls import encode_items
 from corral._engine.chunking import Chunker
+from corral._engine.interrupts import shielded
 from corral._engine.ledger import Task
 from corral._engine.outcome import chunk_outcome
 
@@ -78,7 +80,9 @@ class Stream:
         self.depth = 2 if chunksize is None else None
         self._fixed_window = window
         self._lifted = eager
-        self._condition = threading.Condition(threading.Lock())
+        # Entered by itself: a signal's handler that raises in the condition's own would leave it held.
+        self._lock = threading.Lock()
+        self._condition = threading.Condition(self._lock)
         self._pulled: deque[Any] = deque()
         self._source: Sequence[Any] | None = items if isinstance(items, _PROMPT) else None
         self._puller = None if self._source is not None else Puller(self, items)
@@ -87,6 +91,8 @@ class Stream:
         self._handed = 0  # items handed out to the consumer
         self._outstanding = 0  # items sent and not settled
         self._ready: dict[int, Sequence[Any]] = {}  # first index -> outcomes
+        self._chunk: Any = ()  # on its way to become a task
+        self._chunk_first = -1
         self._listed = False
         self._input_over = False
         self.values: Iterator[Any] = iter(())
@@ -118,28 +124,35 @@ class Stream:
 
     def advance(self, timeout_s: float | None = None) -> Any:
         """As `next`, when the chunk at hand is used up; a failure is returned, not raised."""
-        while True:
-            with self._condition:
-                chunk = self._pop()
-                if chunk is None and self._over():
-                    raise StopIteration
-                if chunk is not None:
-                    self._handed += len(chunk)
-                    self._condition.notify_all()
-            if chunk is not None:
-                self.values = iter(chunk)
-                self._list()
-                return next(self.values)
+        while not self._take():
+            self._list()  # again, should an interruption have come before it was done
             if not self._engine.wait_for(self, timeout_s):
                 raise TimeoutError
+        self._list()
+        return next(self.values)
 
-    def _pop(self) -> Sequence[Any] | None:
+    def _take(self) -> bool:
+        """Make the next chunk the one at hand, if it is there.
+
+        Raises:
+            StopIteration: there are no more.
+        """
         ready = self._ready
-        if self._ordered:
-            return ready.pop(self._handed, None)
-        if ready:
-            return ready.pop(next(iter(ready)))
-        return None
+        with self._lock:
+            first = self._handed if self._ordered or not ready else next(iter(ready))
+            if first not in ready:
+                if self._over():
+                    raise StopIteration
+                self._condition.notify_all()
+                return False
+            chunk = ready[first]
+            values, size = iter(chunk), len(chunk)
+            # No call in between, where a signal's handler might raise.
+            del ready[first]
+            self._handed += size
+            self.values = values
+            self._condition.notify_all()
+        return True
 
     def _over(self) -> bool:
         return not (self._outstanding or self._ready) and self.exhausted
@@ -160,19 +173,19 @@ class Stream:
 
     def park(self, timeout_s: float | None) -> None:
         """Sleep until `done` or the time is up (`Waitable`)."""
-        with self._condition:
+        with self._lock:
             self._condition.wait_for(lambda: self.done, timeout_s)
 
     def lift(self) -> None:
         """Let everything run without waiting for the consumer: the pool is closing."""
-        with self._condition:
+        with self._lock:
             self._lifted = True
             self._condition.notify_all()
         self._list()
 
     def drop(self) -> None:
         """The consumer is gone: pull and send nothing more."""
-        with self._condition:
+        with self._lock:
             self._empty_input()
             self._condition.notify_all()
 
@@ -210,7 +223,7 @@ class Stream:
 
     def _list(self) -> None:
         """Have the engine ask for tasks, if there is something to send."""
-        with self._condition:
+        with self._lock:
             if self._listed:
                 return
             if self._source is not None:
@@ -223,35 +236,49 @@ class Stream:
             elif not self._pulled:
                 return
             self._listed = True
-        self._engine.add_source(self)
+        try:
+            self._engine.add_source(self)
+        except BaseException:
+            self._listed = self._engine.feeds(self)
+            raise
 
     def next_task(self) -> Task | None:
         """Encode the next chunk (`Source`); items that cannot be encoded fail in their place."""
+        # The chunk being cut is an attribute, and counted without a call in between: should a signal's
+        # handler raise anywhere in here, the next call goes on with it.
         while True:
-            with self._condition:
-                first, items = self._cut()
-                if not items:
+            with self._lock:
+                if not self._chunk:
+                    self._cut()
+                size = len(self._chunk)
+                if not size:
                     self._listed = False
                     self._condition.notify_all()
                     return None
-                self._next = first + len(items)
-                self._outstanding += len(items)
-            task = self._encoded(first, items)
+                if self._chunk_first < 0:
+                    self._chunk_first = self._next
+                    self._next += size
+                    self._outstanding += size
+                    if self._source is not None:
+                        self._taken += size
+            task = self._encoded(self._chunk_first, self._chunk)
+            self._chunk = []
+            self._chunk_first = -1
             if task is not None:
                 return task
 
-    def _cut(self) -> tuple[int, Sequence[Any]]:
+    def _cut(self) -> None:
         """Take the items of the next chunk from the input; none if there is nothing, or no room."""
-        first = self._next
         if self._source is not None:
+            first = self._next
             left = len(self._source) - first
-            size = min(self._size(left), left, self._room())
-            if size <= 0:
-                return first, ()
-            self._taken += size
-            return first, self._source[first : first + size]
-        size = min(self._size(None), len(self._pulled))
-        return first, [self._pulled.popleft() for _ in range(size)]
+            size = max(0, min(self._size(left), left, self._room()))
+            self._chunk = self._source[first : first + size]
+        else:
+            size = min(self._size(None), len(self._pulled))
+            self._chunk = []
+            # One call: popped and kept, or neither.
+            self._chunk.extend(starmap(self._pulled.popleft, repeat((), size)))
 
     def _size(self, left: int | None) -> int:
         size = self._chunker.next_size(left)
@@ -261,7 +288,7 @@ class Stream:
 
     def _encoded(self, first: int, items: Sequence[Any]) -> Task | None:
         try:
-            payload, buffers, needs = encode_items(items, self._engine.snapshot)
+            payload, buffers, needs = shielded(encode_items, items, self._engine.snapshot)
         except BaseException as error:
             if len(items) == 1:
                 self._arrived(first, [ItemFailure(error)])
@@ -280,23 +307,27 @@ class Stream:
 
     def settled(self, task: Task, kind: int, elapsed_ns: int, body: Any) -> None:
         """Take a chunk's answer (`Sink`)."""
-        first, end = task.span  # type: ignore[misc]
+        if task.span is None:
+            return self._arrived(0, (), task)
+        first, end = task.span
         values, failures = chunk_outcome(kind, body, end - first)
         if failures:
             values = list(values)
             for index, error in failures:
                 values[index] = ItemFailure(error)
         self._chunker.measured(end - first, elapsed_ns)
-        self._arrived(first, values)
+        return self._arrived(first, values, task)
 
     def failed(self, task: Task, error: BaseException) -> None:
         """Take the news that a chunk will have no answer (`Sink`)."""
-        first, end = task.span  # type: ignore[misc]
-        self._arrived(first, [ItemFailure(error) for _ in range(end - first)])
+        if task.span is None:
+            return
+        first, end = task.span
+        self._arrived(first, [ItemFailure(error) for _ in range(end - first)], task)
 
     def abandon(self, error: BaseException) -> None:
         """The pool ended before all was sent (`Source`): the consumer hears of it once, in place."""
-        with self._condition:
+        with self._lock:
             self._listed = False
             if self.exhausted:
                 return
@@ -304,17 +335,21 @@ class Stream:
             self._ready[self._next] = [ItemFailure(error)]
             self._condition.notify_all()
 
-    def _arrived(self, first: int, outcomes: Sequence[Any]) -> None:
-        with self._condition:
-            self._ready[first] = outcomes
-            self._outstanding -= len(outcomes)
+    def _arrived(self, first: int, outcomes: Sequence[Any], task: Task | None = None) -> None:
+        count = len(outcomes)
+        with self._lock:
+            if task is None or task.span is not None:  # else an interruption came between this and its end
+                self._ready[first] = outcomes
+                self._outstanding -= count
+                if task is not None:
+                    task.span = None
             self._condition.notify_all()
 
     # The puller's side.
 
     def pulled(self, item: Any) -> bool:
         """Take one item of the input; block while the window is full. False: stop pulling."""
-        with self._condition:
+        with self._lock:
             if self._input_over:
                 return False
             self._pulled.append(item)
@@ -322,14 +357,14 @@ class Stream:
             listed = self._listed
         if not listed:
             self._list()
-        with self._condition:
+        with self._lock:
             while self._room() <= 0 and not self._input_over:
                 self._condition.wait()
             return not self._input_over
 
     def input_over(self, error: BaseException | None) -> None:
         """The input has ended, by itself or with an error, which the consumer gets in its place."""
-        with self._condition:
+        with self._lock:
             if self._input_over:
                 return
             self._input_over = True
