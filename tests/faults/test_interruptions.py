@@ -56,8 +56,7 @@ def test_a_future_keeps_its_value() -> None:
     with ProcessPoolExecutor(1) as executor:
         futures = [executor.submit(make, x) for x in range(5)]
         with pytest.raises(Interruption):
-            for future in futures:
-                future.result(30)
+            [future.result(30) for future in futures]
         assert [future.result(30).value for future in futures] == list(range(5))
 
 
