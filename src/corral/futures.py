@@ -184,7 +184,7 @@ class ProcessPoolExecutor(Executor):
         self._check_running()
         star = len(iterables) != 1
         items: Iterable[Any] = zip(*iterables, strict=False) if star else iterables[0]
-        if buffersize is None and not isinstance(items, (list, tuple, range)):
+        if buffersize is None and not isinstance(items, (tuple, range)):
             items = list(items)
         deadline = None if timeout is None else monotonic() + timeout
         stream = Stream(

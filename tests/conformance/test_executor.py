@@ -88,6 +88,13 @@ def test_map_runs_without_being_iterated(executor: ProcessPoolExecutor, tmp_path
     assert len(list(iterator)) == 1
 
 
+def test_map_takes_its_input_at_once(executor: ProcessPoolExecutor) -> None:
+    items = list(range(5000))
+    results = executor.map(tasks.square, items)
+    items.clear()
+    assert list(results) == [x * x for x in range(5000)]
+
+
 def test_map_raises_and_ends_at_the_first_failure(executor: ProcessPoolExecutor) -> None:
     iterator = executor.map(tasks.fail_on_three, range(10))
     assert [next(iterator) for _ in range(3)] == [0, 1, 2]

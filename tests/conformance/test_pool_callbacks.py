@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from corral.futures import ProcessPoolExecutor
 from corral.pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from concurrent.futures import Future
+    from pathlib import Path
 
 
 class Slowly:
@@ -136,3 +139,36 @@ def test_work_given_while_another_thread_closes_is_done_or_refused() -> None:
         for result in results:
             with contextlib.suppress(corral.PoolClosed):
                 assert result.get(20) in (4, [4])
+
+
+def test_a_closed_pool_ends_although_the_input_of_a_dropped_map_does_not() -> None:
+    more = threading.Event()
+
+    def inputs() -> Iterator[int]:
+        yield 1
+        more.wait(30)
+
+    pool = Pool(1)
+    try:
+        iterator = pool.imap(tasks.square, inputs())
+        assert next(iterator) == 1
+        pool.close()
+        del iterator
+        assert pool._engine.join(20)
+    finally:
+        more.set()
+        pool.terminate()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_that_cancels_does_not_touch_its_parents_tasks(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with ProcessPoolExecutor(1) as executor:
+        executor.submit(tasks.wait_for_file, str(go))
+        futures = [executor.submit(tasks.square, x) for x in range(4)]
+        child = os.fork()
+        if not child:
+            os._exit(sum(future.cancel() for future in futures))
+        go.touch()
+        assert os.waitpid(child, 0)[1] == 0
+        assert [future.result(20) for future in futures] == [0, 1, 4, 9]

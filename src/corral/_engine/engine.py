@@ -491,6 +491,7 @@ class Engine:
         self._feeding = threading.Lock()
         message = f"this pool belongs to process {self._pid}; make another one in the forked child"
         self._crew.broken = RuntimeError(message)
+        self._crew.ledger.clear()  # to cancel one of these here would take it out of the parent's ring
         self.closing = True
         self.gone.open()
 

@@ -188,6 +188,7 @@ class Stream:
         with self._lock:
             self._empty_input()
             self._condition.notify_all()
+        self._engine.look_again()
 
     def _empty_input(self) -> None:
         self._pulled.clear()
