@@ -44,9 +44,12 @@ class FakeLink:
     def taken(self, position: int, task_id: int) -> bool:
         return all(frame[4] != position for frame in self.queue)
 
-    def recv_many(self, limit: int) -> list[tuple[int, int, int, bytes]]:
+    def recv_many(
+        self, limit: int, frames: list[tuple[int, int, int, bytes]]
+    ) -> list[tuple[int, int, int, bytes]]:
         taken, self.back = self.back[:limit], self.back[limit:]
-        return taken
+        frames.extend(taken)
+        return frames
 
     def settle(self) -> int:
         return 0
@@ -220,3 +223,34 @@ class CrewMachine(RuleBasedStateMachine):
 
 TestCrew = CrewMachine.TestCase
 TestCrew.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def test_a_worker_whose_ring_is_full_is_told_to_leave_when_there_is_room() -> None:
+    backend = FakeBackend()
+    crew = Crew(backend, 1, quota=None, on_demand=False)  # type: ignore[arg-type]
+    crew.launch()
+    link = backend.launched[0][0]
+    while link.send(wire.CALL, 1, 0, b"") >= 0:
+        pass
+    crew.dismiss()
+    assert crew.tell_again()
+    link.queue.pop(0)
+    assert not crew.tell_again()
+    assert link.queue[-1][0] == wire.STOP
+
+
+def test_a_worker_that_could_not_be_replaced_is_launched_later() -> None:
+    backend = FakeBackend()
+    crew = Crew(backend, 2, quota=None, on_demand=False)  # type: ignore[arg-type]
+    crew.launch()
+    launch, seat = backend.launch, next(iter(crew._seats.values()))
+
+    def refuse(_seat: int) -> Any:
+        raise OSError("no room")
+
+    backend.launch = refuse  # type: ignore[method-assign]
+    crew.take_in([seat.token << 1 | 1], Arrivals())
+    assert (len(crew), crew.is_short) == (1, True)
+    backend.launch = launch  # type: ignore[method-assign]
+    crew.fill_up()
+    assert (len(crew), crew.is_short) == (2, False)

@@ -97,6 +97,7 @@ class Seat:
         "send",
         "stopping",
         "token",
+        "told",
     )
 
     def __init__(self, index: int, token: int, link: Link, child: Child, quota: int | None) -> None:
@@ -110,7 +111,8 @@ class Seat:
         self.known: set[int] = set()
         self.passing: deque[int] = deque()  # of the known, those that may be forgotten, oldest first
         self.ready = False
-        self.stopping = False
+        self.stopping = False  # gets no more tasks
+        self.told = False  # ... and knows it
 
 
 class Crew:
@@ -130,6 +132,7 @@ class Crew:
         self._next_token = 1
         self.dismissed = False
         self.broken: BaseException | None = None
+        self.is_short = False  # whether a worker could not be replaced
 
     def __len__(self) -> int:
         return len(self._seats)
@@ -310,11 +313,22 @@ class Crew:
         count = self._scheduler.load(seat.index) - len(flying)
         if count > 0:
             self._scheduler.settled(seat.index, count, elapsed_ns)
+        if seat.stopping and not seat.told:
+            self._stop(seat)
         read = len(frames)
         frames.clear()
         return read
 
     # Life and death.
+
+    def fill_up(self) -> None:
+        """Try again to start the workers that could not be started when they were to replace others."""
+        self.is_short = False
+        try:
+            self.launch()
+        except OSError:
+            self.is_short = True
+        self.refill()
 
     def launch(self, most: int | None = None) -> None:
         """Start workers in empty seats, `most` of them.
@@ -344,11 +358,20 @@ class Crew:
         for seat in self._seats.values():
             self._stop(seat)
 
+    def tell_again(self) -> bool:
+        """Tell those who are to leave and could not be told; return whether some still cannot be."""
+        untold = [seat for seat in self._seats.values() if seat.stopping and not seat.told]
+        for seat in untold:
+            self._stop(seat)
+        return not all(seat.told for seat in untold)
+
     def _stop(self, seat: Seat) -> None:
         if not seat.stopping:
             seat.stopping = True
             self._scheduler.close(seat.index)
-            seat.link.send(wire.STOP, 0, 0, b"")
+        if not seat.told:
+            # Without room in the ring it is told when the next of its answers makes some.
+            seat.told = seat.link.send(wire.STOP, 0, 0, b"") >= 0
 
     def _bury(self, seat: Seat, arrivals: Arrivals) -> None:
         while self._drain(seat, arrivals):
@@ -387,6 +410,7 @@ class Crew:
         try:
             self._launch(seat.index)
         except Exception as error:
+            self.is_short = True
             if not self._seats:
                 self.give_up(pool_broken("a worker could not be replaced", error), arrivals)
 

@@ -30,7 +30,7 @@ from corral._engine import callbacks
 from corral._engine.crew import Arrivals, Crew
 from corral._engine.gate import Gate
 from corral._engine.interrupts import hold, release
-from corral._engine.obituary import again
+from corral._engine.obituary import again, pool_broken
 from corral.errors import PoolClosed
 
 TYPE_CHECKING = False
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _TERMINATE_GRACE_S = 0.5
 _STUCK_S = 0.002
 _TIDY_S = 5.0
+_RETRY_S = 1.0
 _LOOK_EVERY = 31  # a mask: every 32nd submission looks for outcomes
 _KILL_GRACE_S = 10.0
 _CLOSED_MEANWHILE = "the pool was closed and takes no more tasks"
@@ -275,6 +276,14 @@ class Engine:
                 self._asleep -= 1
 
     def _background(self) -> None:
+        try:
+            self._drive_on()
+        except BaseException as error:
+            # Without this thread nothing goes on unless somebody waits: better an end that everybody sees.
+            self._stop_all(pool_broken("the pool's own thread failed", error), kill=True)
+            self._drive_on()
+
+    def _drive_on(self) -> None:
         wait = self._waitset.wait_background
         timeout_s: float | None = None
         while not self.gone.done:
@@ -287,11 +296,15 @@ class Engine:
                 self._look_for_stuck()
             elif timeout_s == _TIDY_S and not self._active:
                 self._backend.tidy()
+            if self._crew.is_short and not self.closing:
+                with self._lock:
+                    self._crew.fill_up()
             if self.leash.dropped:
                 self.leash.dropped = False
                 self._end_soon()
             # Idle for one whole span: tidy up; for another: sleep until there is a step again.
-            timeout_s = _STUCK_S if self._look_later else _TIDY_S if self._active else None
+            idle_s = _RETRY_S if self._crew.is_short else None
+            timeout_s = _STUCK_S if self._look_later else _TIDY_S if self._active else idle_s
             if not tokens:
                 self._active = False
 
@@ -299,7 +312,9 @@ class Engine:
         """See whether short tasks wait behind a long one while a worker is idle."""
         with self._lock:
             crew = self._crew
-            self._look_later = not crew.ledger.waiting and not self._sources and crew.steal(again=True)
+            untold = crew.tell_again()
+            stuck = not crew.ledger.waiting and not self._sources and crew.steal(again=True)
+            self._look_later = untold or stuck
 
     def announce(self) -> None:
         """Have who drives look whether what he waits for is done."""
@@ -366,9 +381,9 @@ class Engine:
     def _feed_sources(self) -> None:
         while True:
             with self._lock:
-                if not self._sources or not self._crew.has_room(self._sources[0].depth):
+                source = self._sources[0] if self._sources else None
+                if source is None or not self._has_room(source):
                     return
-                source = self._sources[0]
             # Encoding runs users' code, so not under the lock.
             try:
                 task = source.next_task()
@@ -387,6 +402,21 @@ class Engine:
                     self._sources.popleft()
                 self._dismiss_if_drained()
 
+    def _has_room(self, source: Source) -> bool:
+        try:
+            return self._crew.has_room(source.depth)
+        except OSError as error:
+            arrivals = Arrivals()
+            self._crew.give_up(pool_broken("no worker could be started", error), arrivals)
+            self._abandon_sources(error, arrivals)
+            # Not under the lock; nobody else may wait for these calls any more.
+            callbacks.defer(self._deliver, arrivals)
+            return False
+
+    def _deliver(self, arrivals: Arrivals) -> None:
+        arrivals.deliver()
+        self.announce()
+
     # Ending.
 
     def _dismiss_if_drained(self) -> None:
@@ -395,6 +425,9 @@ class Engine:
         crew = self._crew
         if not self._sources and not crew.ledger and all(stream.exhausted for stream in self._streams):
             crew.dismiss()
+            if not self._look_later and crew.tell_again():
+                self._look_later = True
+                self._waitset.kick()
         if not len(crew):
             _engines.discard(self)
             self.gone.open()
