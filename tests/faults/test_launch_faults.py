@@ -439,3 +439,22 @@ def test_no_guard_is_needed_and_main_is_not_run_again(how: str, tmp_path: Path) 
     assert done.stdout.splitlines() == ["main", *["work __main__ 3 True"] * 3], done.stderr
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_inherited_descriptor_beyond_the_limit_stops_no_launch_and_goes_no_further(method: str) -> None:
+    # As after `ulimit -n 64` in a shell that holds a descriptor open: posix_spawn won't close it.
+    code, out, err = run(
+        """
+        import resource
+
+        stray = 200
+        os.dup2(0, stray)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        with corral.Pool(2, context=sys.argv[1]) as pool:
+            print(pool.map(abs, [-1, 2]), pool.apply(os.path.exists, (f"/proc/self/fd/{stray}",)))
+        """,
+        method,
+    )
+    # A forked child has what the parent has.
+    assert (code, out, err) == (0, [f"[1, 2] {method == 'fork'}"], "")

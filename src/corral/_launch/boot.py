@@ -20,6 +20,8 @@ def main() -> None:
     program, fd = sys.argv[1:3]
     sock = wire.socket(fileno=int(fd))
     os.set_inheritable(sock.fileno(), False)
+    for stray in sys.argv[4:]:
+        os.close(int(stray))
     if program == "zygote":
         from corral._launch import zygote
 

@@ -3,7 +3,7 @@
 Role in the flow: `launch` for method "spawn"; `forkserver` starts its zygote with it.
 Runs in: parent, any thread.
 Invariants:
-    INV-SPAWN-1: a started interpreter sees descriptors 0, 1, 2 and its socket, nothing else.
+    INV-SPAWN-1: a started interpreter's programs see descriptors 0, 1, 2 and its socket, nothing else.
     INV-SPAWN-2: its standard input is /dev/null.
 Failure: no interpreter to be found or no room for a process: `OSError`.
 """
@@ -91,7 +91,8 @@ def start_interpreter(program: str, sock: wire.socket) -> int:
     """Start `boot` with `program` in a new interpreter that holds `sock`; return its process id."""
     fd = sock.fileno()
     executable = get_executable()
-    arguments = [executable, *interpreter_flags(), "-c", _BOOT, program, str(fd), _ROOT]
+    closable, strays = _inheritable_fds(fd)
+    arguments = [executable, *interpreter_flags(), "-c", _BOOT, program, str(fd), _ROOT, *map(str, strays)]
     actions: list[tuple[object, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         # On itself: that makes it survive the exec.
@@ -103,7 +104,7 @@ def start_interpreter(program: str, sock: wire.socket) -> int:
         actions.append((os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0))
     if err < 0:
         actions.append((os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0))
-    actions += [(os.POSIX_SPAWN_CLOSE, other) for other in _inheritable_fds() if other != fd]
+    actions += [(os.POSIX_SPAWN_CLOSE, other) for other in closable]
     return os.posix_spawn(
         executable,
         arguments,
@@ -116,18 +117,24 @@ def start_interpreter(program: str, sock: wire.socket) -> int:
     )
 
 
-def _inheritable_fds() -> list[int]:
-    """Return the descriptors above 2 that an exec would hand on."""
-    found = []
+def _inheritable_fds(kept: int) -> tuple[list[int], list[int]]:
+    """Return the descriptors above 2 that an exec would hand on: those it can close, and the strays.
+
+    A stray was opened before the limit was lowered to its number or less. posix_spawn refuses to close
+    it (EBADF), so the new interpreter has to.
+    """
+    closable: list[int] = []
+    strays: list[int] = []
+    limit = os.sysconf("SC_OPEN_MAX")
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         try:
-            if fd > 2 and os.get_inheritable(fd):  # noqa: PLR2004
-                found.append(fd)
+            if fd > 2 and fd != kept and os.get_inheritable(fd):  # noqa: PLR2004
+                (closable if limit < 0 or fd < limit else strays).append(fd)
         except OSError:
             # The descriptor of the listing itself, or one that another thread has closed.
             continue
-    return found
+    return closable, strays
 
 
 def launch_spawn(entry: str, payload: bytes, fds: Sequence[int], name: str) -> OwnChild:
