@@ -68,9 +68,12 @@ def house() -> None:
 
 
 def _left(before: Traces) -> str:
-    # An exception's traceback, or a cycle, may hold what the test has let go of.
-    gc.collect()
-    return Traces.take().added_since(before)
+    left = Traces.take().added_since(before)
+    if left:
+        # An exception's traceback, or a cycle, may hold what the test has let go of.
+        gc.collect()
+        left = Traces.take().added_since(before)
+    return left
 
 
 def _children() -> frozenset[str]:
