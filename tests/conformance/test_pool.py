@@ -94,6 +94,17 @@ def test_imap_yields_everything(pool: Pool, ordered: bool, chunksize: int | None
     assert (results if ordered else sorted(results)) == [x * x for x in range(200)]
 
 
+def test_imap_with_large_chunks_keeps_every_worker_busy(pool: Pool, tmp_path: Path) -> None:
+    # Each half waits for a mark of the other: with all items of both at one worker neither would come.
+    marks = [str(tmp_path / "one"), str(tmp_path / "two")]
+    items = [(marks[0], marks[1])] + [None] * 99 + [(marks[1], marks[0])] + [None] * 99
+
+    def meet(item: tuple[str, str] | None) -> int:
+        return 0 if item is None else tasks.mark_and_wait(*item)
+
+    assert len(set(pool.imap(meet, items, 100))) == 3
+
+
 def test_imap_goes_on_after_a_failure(pool: Pool) -> None:
     iterator = pool.imap(tasks.fail_on_three, range(6), 2)
     assert [next(iterator) for _ in range(3)] == [0, 1, 2]

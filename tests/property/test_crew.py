@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from corral._channel import wire
 from corral._engine.crew import Arrivals, Crew
+from corral._engine.engine import Engine
 from corral._engine.ledger import Task
 from corral.errors import WorkerLost
 
@@ -254,3 +256,18 @@ def test_a_worker_that_could_not_be_replaced_is_launched_later() -> None:
     backend.launch = launch  # type: ignore[method-assign]
     crew.fill_up()
     assert (len(crew), crew.is_short) == (2, False)
+
+
+def test_workers_launched_before_one_that_cannot_be_are_ended() -> None:
+    backend = FakeBackend()
+    launch = backend.launch
+
+    def launch_two(seat: int) -> Any:
+        if len(backend.launched) == 2:
+            raise OSError("no room")
+        return launch(seat)
+
+    backend.launch = launch_two  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no room"):
+        Engine(backend, 3)  # type: ignore[arg-type]
+    assert not any(child.alive for _, child in backend.launched)

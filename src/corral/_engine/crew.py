@@ -352,6 +352,14 @@ class Crew:
         self._waitset.add_fd(seat.token << 1 | 1, child.sentinel)
         self._scheduler.open(index)
 
+    def scrap(self) -> None:
+        """Not all could be launched: end those that were."""
+        for child in self.children():
+            child.kill()
+        for seat in list(self._seats.values()):
+            seat.child.wait(_REAP_S)
+            self._leave(seat)
+
     def dismiss(self) -> None:
         """Have every worker leave once it has done what was sent to it."""
         self.dismissed = True

@@ -108,7 +108,11 @@ class Engine:
         self._drain_at_exit = drain_at_exit
         self._pid = os.getpid()
         if not on_demand:
-            self._crew.launch()
+            try:
+                self._crew.launch()
+            except BaseException:
+                self._crew.scrap()
+                raise
         _engines.add(self)
         threading.Thread(target=self._background, name="corral-driver", daemon=True).start()
 
@@ -258,10 +262,16 @@ class Engine:
         wait, spin_us = self._waitset.wait, self._spin_us
         while not goal.done:
             remaining = None if deadline is None else max(0.0, deadline - monotonic())
+            if self._look_later:
+                # Here too: the background stands by as long as somebody waits in the foreground.
+                remaining = _STUCK_S if remaining is None else min(remaining, _STUCK_S)
             tokens = wait(remaining, spin_us)
             if tokens:
                 self._step(tokens)
-            elif deadline is not None and monotonic() >= deadline:
+                continue
+            if self._look_later:
+                self._look_for_stuck()
+            if deadline is not None and monotonic() >= deadline:
                 return
 
     def _sleep(self, goal: Waitable, deadline: float | None) -> None:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from corral._engine.engine import Engine
 
 WINDOW_PER_WORKER: Final = 32
-MAX_WINDOW_PER_WORKER: Final = 1024
-WINDOW_NS: Final = 5_000_000  # a window of quick items grows until it holds this much work per worker
+CHUNKS_PER_WORKER: Final = 3  # of a size that the caller chose: one to run, one to wait, one to hand out
+MAX_WINDOW_PER_WORKER: Final = 4096
+WINDOW_NS: Final = 40_000_000  # a window of quick items grows until it holds this much work per worker
 _PROMPT = (list, tuple, range, str, bytes, bytearray)
 END: Final = object()
 
@@ -216,11 +217,14 @@ class Stream:
             return self._fixed_window
         workers = self._engine.workers
         least = WINDOW_PER_WORKER * workers
+        if self._chunker.is_fixed:
+            # Else a chunk as large as the window would leave all workers but one without work.
+            return max(least, CHUNKS_PER_WORKER * workers * self._chunker.next_size(None))
         item_ns = self._chunker.item_ns
         if item_ns is None:
             return least
         quick = int(WINDOW_NS / item_ns) * workers
-        return max(least, min(quick, MAX_WINDOW_PER_WORKER * workers, self._handed // 4))
+        return max(least, min(quick, MAX_WINDOW_PER_WORKER * workers, self._handed))
 
     def _list(self) -> None:
         """Have the engine ask for tasks, if there is something to send."""
@@ -285,7 +289,7 @@ class Stream:
         size = self._chunker.next_size(left)
         if self._lifted or self._chunker.is_fixed:
             return size
-        return max(1, min(size, self._window() // (2 * self._engine.workers)))
+        return max(1, min(size, self._window() // (4 * self._engine.workers)))
 
     def _encoded(self, first: int, items: Sequence[Any]) -> Task | None:
         try:
