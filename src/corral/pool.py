@@ -391,7 +391,7 @@ class Pool:
         """Return an iterator over `func(x) for x in iterable`, in order.
 
         The input is pulled as results are taken: at most `buffersize` items ahead (default: 32 per
-        worker, more for very short tasks).
+        worker, more for very short tasks, and no fewer than three chunks per worker of a size you chose).
         """
         return self._imap(func, iterable, True, chunksize, buffersize)
 
