@@ -356,7 +356,9 @@ def launch_by(method: str, process: BaseProcess) -> Child:
 
     with passing.Passing() as passed:
         payload = bundle((process, _default_method()))
-    return _launch.launch(method, f"{__name__}:enter", payload, fds=passed.fds, name=process.name)
+    child = _launch.launch(method, f"{__name__}:enter", payload, fds=passed.fds, name=process.name)
+    child.kept = passed.keepers
+    return child
 
 
 def _encode_plain(process: BaseProcess) -> bytes | None:

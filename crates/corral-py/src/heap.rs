@@ -38,8 +38,8 @@ pub(crate) fn heap_error(error: HeapError) -> PyErr {
     }
 }
 
-/// The shared heap of a process tree.
-#[pyclass(frozen, module = "corral._native")]
+/// A shared heap: of what one process makes, or of one queue or pipe.
+#[pyclass(frozen, weakref, module = "corral._native")]
 pub(crate) struct Heap {
     core: Arc<CoreHeap>,
 }

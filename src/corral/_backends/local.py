@@ -10,6 +10,7 @@ from _pickle import dumps
 
 from corral._codec import bundle
 from corral._launch import begin, heap, launch
+from corral._launch.passing import Passing
 from corral._native import Bell, Link, WaitSet
 
 TYPE_CHECKING = False
@@ -60,8 +61,11 @@ class LocalBackend:
         self._spinners = max(0, cpus - 1)
         self._launched = 0
         self._init: bytes | None = None
+        # Locks, queues and the like among the initializer's arguments.
+        self._passed = Passing()
         if initializer is not None and method != "fork":
-            self._init = bundle((initializer, tuple(initargs)))
+            with self._passed:
+                self._init = bundle((initializer, tuple(initargs)))
 
     def launch(self, seat: int) -> tuple[Link, Child]:
         """Start a worker for `seat`.
@@ -74,9 +78,9 @@ class LocalBackend:
         spin_us = _SPIN_US if seat < self._spinners else 0
         payload = dumps((link.ref, self._init, self._exit_is_result, spin_us))
         call = self._forked(link.ref, spin_us) if self._method == "fork" else None
-        child = launch(
-            self._method, _ENTRY, payload, fds=(self._bell.fileno(),), call=call, name=self._name()
-        )
+        fds = (self._bell.fileno(), *self._passed.fds)
+        child = launch(self._method, _ENTRY, payload, fds=fds, call=call, name=self._name())
+        child.kept += self._passed.keepers
         return link, child
 
     def _forked(self, ref: int, spin_us: int) -> Callable[[], None]:
@@ -98,5 +102,7 @@ class LocalBackend:
 
     def bury(self, child: Child) -> None:
         """Take back what the dead worker held."""
+        # What it used is let go of, and what it held in queues' heaps taken back, when its end is collected.
+        child.poll()
         self._heap.recover(child.identity)
         child.close()

@@ -22,7 +22,7 @@ See: docs/decisions.
 from __future__ import annotations
 
 from corral._launch.exits import at_exit
-from corral._launch.tree import heap, parent_fd
+from corral._launch.tree import heap, parent_fd, parents_heap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from corral._launch.ending import Child as Child
 
-__all__ = ["METHODS", "Child", "at_exit", "begin", "heap", "launch", "parent_fd", "warm_up"]
+__all__ = ["METHODS", "Child", "at_exit", "begin", "heap", "launch", "parent_fd", "parents_heap", "warm_up"]
 
 METHODS = ("forkserver", "spawn", "fork")
 """The start methods of this system, the default first."""
@@ -84,7 +84,7 @@ def begin(method: str) -> None:
 
 
 def warm_up() -> None:
-    """Make now what a process tree makes once and keeps: the heap, and a zygote with children ready."""
+    """Make now what a process makes once and keeps: its heap, and a zygote with children ready."""
     from corral._launch.forkserver import warm_up as warm_up_forkserver
 
     warm_up_forkserver()

@@ -35,13 +35,15 @@ _collecting = allocate_lock()
 class Child:
     """A launched process. Its owner is the process that launched it; free of the GIL while waiting."""
 
-    __slots__ = ("__weakref__", "_exit_code", "identity", "pid", "sentinel")
+    __slots__ = ("__weakref__", "_exit_code", "identity", "kept", "pid", "sentinel")
 
     def __init__(self, pid: int, identity: int, sentinel: int) -> None:
         """Take over the pidfd `sentinel` of process `pid`."""
         self.pid = pid
         self.identity = identity
         self.sentinel = sentinel
+        self.kept: list[object] = []
+        """What the process may use for as long as it runs (`sharing`)."""
         self._exit_code: int | None = None
 
     def poll(self) -> int | None:
@@ -54,7 +56,15 @@ class Child:
             with _collecting:
                 if self._exit_code is None:
                     self._exit_code = self._collect()
+                    self._settle()
         return self._exit_code
+
+    def _settle(self) -> None:
+        """Let go of what the process used, and take back what it held."""
+        self.kept = []
+        sharing = sys.modules.get("corral._launch.sharing")
+        if sharing is not None:
+            sharing.recover(self.identity)
 
     def send_signal(self, number: int) -> None:
         """Send a signal; nothing happens when the process has ended."""

@@ -8,6 +8,7 @@ Failure: no room for a process: `OSError`.
 from __future__ import annotations
 
 import os
+import sys
 
 from corral._launch import tree
 from corral._launch.child import run_forked
@@ -36,18 +37,40 @@ def launch_fork(call: Callable[[], None], name: str) -> OwnChild:
         room = os.dup(parent_fd)
         if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
             gate = os.pipe()
-        pid = os.fork()
+        kept = _begin()
+        try:
+            pid = os.fork()
+        finally:
+            _end()
         if pid == 0:
             os.close(room)
             _pass(gate)
             run_forked(call, name, parent_fd, creator)
         os.close(room)
         room = -1
-        return OwnChild(pid)
+        child = OwnChild(pid)
+        child.kept = kept
+        return child
     finally:
         for fd in (room, *gate):
             if fd >= 0:
                 os.close(fd)
+
+
+def _begin() -> list[object]:
+    """Return what the child about to be forked may use; it is kept by the child's object, not by a hook."""
+    sharing = sys.modules.get("corral._launch.sharing")
+    if sharing is None:
+        return []
+    sharing.own_fork(begins=True)
+    found: list[object] = sharing.kept_on_fork()
+    return found
+
+
+def _end() -> None:
+    sharing = sys.modules.get("corral._launch.sharing")
+    if sharing is not None:
+        sharing.own_fork(begins=False)
 
 
 def _pass(gate: tuple[int, ...]) -> None:

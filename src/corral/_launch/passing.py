@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from corral._native import Heap
+
 __all__ = ["DupFd", "Passing", "current", "receive", "set_current"]
 
 _here = _local()
@@ -25,10 +27,13 @@ _received: list[int] = []
 class Passing:
     """The descriptors that go along with one launch."""
 
-    __slots__ = ("fds",)
+    __slots__ = ("_heaps", "fds", "keepers")
 
     def __init__(self) -> None:
         self.fds: list[int] = []
+        self.keepers: list[object] = []
+        """What must live as long as the child (`sharing`)."""
+        self._heaps: dict[int, Descriptor] = {}
 
     def __enter__(self) -> Passing:  # noqa: PYI034  (final in all but name; `typing` costs an import)
         set_current(self)
@@ -46,6 +51,13 @@ class Passing:
         """Have `fd` passed to the child; return what stands for it in a pickle."""
         return DupFd(self.duplicate_for_child(fd))
 
+    def heap(self, heap: Heap) -> Descriptor:
+        """Have the heap's descriptor passed to the child, once."""
+        found = self._heaps.get(heap.fileno())
+        if found is None:
+            found = self._heaps[heap.fileno()] = self.DupFd(heap.fileno())
+        return found
+
 
 class DupFd:
     """Stands in a pickle for a descriptor that goes along with a launch."""
@@ -61,6 +73,10 @@ class DupFd:
     def detach(self) -> int:
         """Return the descriptor, in the child; it belongs to the caller."""
         return _received[self.index]
+
+
+Descriptor = DupFd
+"""As annotations within `Passing` must call it, where the standard library's name is a method's."""
 
 
 def current() -> Passing | None:

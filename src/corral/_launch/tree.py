@@ -1,11 +1,13 @@
-"""Know this process's place in the process tree: the shared heap, its own and its parent's descriptor.
+"""Know this process's place in the process tree: the heaps, its own and its parent's descriptor.
 
 Role in the flow: everything that launches or is launched asks here.
 Runs in: parent, zygote and child, any thread.
 Invariants:
-    INV-TREE-1: one heap per process tree; it exists before the first launch, so that nobody makes a second.
-    INV-TREE-2: state of a parent is never taken for the child's own: it is keyed by process id.
+    INV-TREE-1: what a process makes lives in a heap of its own, which its children map; so nobody takes back
+        the blocks of a dead process while its descendants may still write to them.
+    INV-TREE-2: state of a parent is never taken for the child's own: it is handed on at a fork.
 Failure: none of its own; a lost parent is noticed by `die_with`.
+See: docs/decisions/0008-a-heap-per-creator.md.
 """
 
 from __future__ import annotations
@@ -16,36 +18,58 @@ from _thread import allocate_lock, get_native_id
 
 from corral._native import Heap, die_with, die_with_creator
 
-__all__ = ["adopt_heap", "creator", "follow_parent", "heap", "parent_fd", "self_fd", "set_parent"]
+__all__ = [
+    "adopt_heap",
+    "creator",
+    "follow_parent",
+    "heap",
+    "parent_fd",
+    "parents_heap",
+    "self_fd",
+    "set_parent",
+]
 
 _lock = allocate_lock()
 _heap: Heap | None = None
-_heap_fd = -1
+_parents_heap: Heap | None = None
+_parents_heap_fd = -1
 _self: tuple[int, int] = (0, -1)
 _parent_fd = -1
 
 
 def heap() -> Heap:
-    """Return the process tree's shared heap, making it on first use."""
-    global _heap, _heap_fd  # noqa: PLW0603  (one heap per process is the meaning of it)
+    """Return the heap of what this process makes, making it on first use."""
+    global _heap  # noqa: PLW0603  (one heap per process is the meaning of it)
     found = _heap
     if found is not None:
         return found
     with _lock:
         if _heap is None:
-            if _heap_fd >= 0:
-                _heap = Heap.attach(_heap_fd)
-                os.close(_heap_fd)
-                _heap_fd = -1
-            else:
-                _heap = Heap.create()
+            _heap = Heap.create()
         return _heap
 
 
+def parents_heap() -> Heap:
+    """Return the heap of what this process's parent makes.
+
+    Raises:
+        RuntimeError: this process was not launched by corral, nor forked from one that has a heap.
+    """
+    global _parents_heap, _parents_heap_fd  # noqa: PLW0603
+    with _lock:
+        if _parents_heap is None:
+            if _parents_heap_fd < 0:
+                raise RuntimeError("this process has not been given its parent's heap")
+            _parents_heap = Heap.attach(_parents_heap_fd)
+            os.close(_parents_heap_fd)
+            _parents_heap_fd = -1
+        return _parents_heap
+
+
 def adopt_heap(fd: int) -> None:
-    """Use the heap behind an inherited descriptor as this process's heap; takes over the descriptor."""
-    global _heap_fd  # noqa: PLW0603
-    _heap_fd = fd
+    """Know the heap behind an inherited descriptor as the parent's; takes over the descriptor."""
+    global _parents_heap_fd  # noqa: PLW0603
+    _parents_heap_fd = fd
 
 
 def self_fd() -> int:
@@ -91,9 +115,12 @@ def follow_parent(fd: int, created_by: int) -> None:
 
 
 def _after_fork() -> None:
-    """Give a forked child a lock of its own: another thread may have held the parent's."""
-    global _lock  # noqa: PLW0603
+    """Make a forked child's state its own: the parent's heap is its parent's, and so are held locks."""
+    global _lock, _heap, _parents_heap  # noqa: PLW0603
     _lock = allocate_lock()
+    if _heap is not None:
+        _parents_heap = _heap
+        _heap = None
 
 
 if sys.platform != "win32":

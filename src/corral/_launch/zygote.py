@@ -52,7 +52,7 @@ def main(sock: wire.socket) -> NoReturn:
     for module in (*WARM, *config["preload"], "corral-looks-around"):
         _preload(module)
     tree.adopt_heap(heap_fd)
-    tree.heap()
+    tree.parents_heap()
     gc.freeze()
     zygote = _Zygote(sock, wire.socket(fileno=reports), parent_fd)
     zygote.serve()

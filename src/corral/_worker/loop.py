@@ -18,7 +18,7 @@ from itertools import starmap
 
 from corral._channel import wire
 from corral._codec import decode, encode_failure, encode_reply, install, unbundle
-from corral._launch import heap
+from corral._launch import parents_heap, passing
 from corral._native import Link
 
 TYPE_CHECKING = False
@@ -40,6 +40,8 @@ def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     _leave_interrupts_to_the_parent()
     link_ref, init, exit_is_result, spin_us = loads(payload)
     link = _attach(link_ref, fds[0], spin_us)
+    if len(fds) > 1:
+        passing.receive(fds[1:])
     try:
         given: Any = unbundle(init, upstream=True) if init is not None else (None, ())
         initializer, initargs = given
@@ -65,7 +67,7 @@ def serve_forked(
 
 
 def _attach(link_ref: int, bell_fd: int, spin_us: int) -> Link:
-    link = Link.attach(heap(), link_ref, bell_fd)
+    link = Link.attach(parents_heap(), link_ref, bell_fd)
     link.spin_us = spin_us
     return link
 
