@@ -23,6 +23,8 @@ pub mod heap;
 pub mod identity;
 #[cfg(not(loom))]
 pub mod link;
+#[cfg(not(loom))]
+pub mod park;
 pub mod region;
 pub mod ring;
 mod steps;
@@ -32,6 +34,7 @@ pub mod sys;
 #[cfg(loom)]
 #[path = "sys_model.rs"]
 pub mod sys;
+pub mod tenure;
 #[cfg_attr(loom, allow(dead_code, reason = "the model leaves out the wait set, which uses the rest"))]
 mod turn;
 #[cfg(not(loom))]

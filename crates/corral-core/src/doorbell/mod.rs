@@ -21,6 +21,8 @@
 
 use crate::sync::{AtomicU32, Ordering, fence};
 
+pub mod many;
+
 /// A word with one sleeper and one ringer: the sleeper sleeps on the word itself.
 pub mod single {
     use std::io;
