@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-rust lint format types arch api loom bench build clean
+.PHONY: help demo test test-fast test-rust fault-build lint format types arch api loom bench build clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -57,6 +57,19 @@ test-fast: build ## The Python tests that take less than a quarter of a second e
 
 test-rust:
 	cargo test --locked --quiet -p corral-core
+
+# corral as it is, but with a native module that can be struck at its named steps: a package of links, for PYTHONPATH.
+FAULT := $(CURDIR)/target/fault
+
+$(FAULT)/.stamp: $(VENV)/.stamp-build
+	cargo build --release --locked --quiet --target-dir $(FAULT) --package corral-py --features fault
+	rm -rf $(FAULT)/overlay && mkdir -p $(FAULT)/overlay/corral
+	ln -s $(CURDIR)/src/corral/* $(FAULT)/overlay/corral/
+	rm -f $(FAULT)/overlay/corral/_native*.so
+	cp $(FAULT)/release/lib_native.so $(FAULT)/overlay/corral/_native.abi3.so
+	@touch $@
+
+fault-build: $(FAULT)/.stamp ## corral with faults at named steps, in target/fault/overlay
 
 lint: $(VENV)/.stamp-tools ## ruff, rustfmt, clippy
 	$(BIN)/ruff check .

@@ -27,7 +27,10 @@ pub mod link;
 pub mod park;
 pub mod region;
 pub mod ring;
+#[cfg(not(feature = "fault"))]
 mod steps;
+#[cfg(feature = "fault")]
+pub mod steps;
 pub mod sync;
 #[cfg(not(loom))]
 pub mod sys;

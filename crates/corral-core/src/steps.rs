@@ -1,12 +1,15 @@
 //! Named points inside operations on shared memory at which a test may abandon them, as a kill would.
 //!
-//! Compiled to nothing outside this crate's tests.
+//! Compiled to nothing but in this crate's tests, where an operation is abandoned by unwinding, and with the feature `fault`, where
+//! the process is struck by a true signal ([`arm`]).
 
 /// Marks a point between two accesses to shared memory.
 macro_rules! step {
     ($name:literal) => {
         #[cfg(all(test, not(loom)))]
         $crate::steps::reached($name);
+        #[cfg(all(feature = "fault", not(test), not(loom)))]
+        $crate::steps::pass($name);
     };
 }
 pub(crate) use step;
@@ -50,6 +53,56 @@ mod enumeration {
             Ok(value) => Ok(value),
             Err(_) if cut_off => Err(Abandoned(LAST.with(|last| *last.borrow()))),
             Err(other) => resume_unwind(other),
+        }
+    }
+}
+
+#[cfg(all(feature = "fault", not(test), not(loom)))]
+pub use strike::{arm, pass, passed};
+
+#[cfg(all(feature = "fault", not(test), not(loom)))]
+mod strike {
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, PoisonError};
+
+    use crate::sys::process::{own_pid, send_signal};
+
+    struct Fault {
+        step: String,
+        remaining: u64,
+        signal: i32,
+    }
+
+    static ARMED: Mutex<Option<Fault>> = Mutex::new(None);
+    static PASSED: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+    /// Has this process send itself `signal` when it passes `step` for the `nth` time from now (from 1); 0 disarms.
+    pub fn arm(step: &str, nth: u64, signal: i32) {
+        let fault = (nth > 0).then(|| Fault { step: step.to_owned(), remaining: nth, signal });
+        *ARMED.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// How often each step was passed in this process.
+    #[must_use]
+    pub fn passed() -> BTreeMap<&'static str, u64> {
+        PASSED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Strikes if this is the step that was armed.
+    pub fn pass(name: &'static str) {
+        *PASSED.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+        let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(fault) = armed.as_mut() else { return };
+        if fault.step != name {
+            return;
+        }
+        fault.remaining -= 1;
+        if fault.remaining == 0 {
+            let signal = fault.signal;
+            *armed = None;
+            drop(armed);
+            // A process can always signal itself.
+            let _ = send_signal(own_pid(), signal);
         }
     }
 }

@@ -6,6 +6,8 @@
 use pyo3::prelude::*;
 
 mod buffer;
+#[cfg(feature = "fault")]
+mod fault;
 mod heap;
 mod link;
 mod plain;
@@ -14,6 +16,8 @@ mod wait;
 /// What must be atomic across processes; private, typed in `_native.pyi`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    #[cfg(feature = "fault")]
+    fault::register(module)?;
     heap::register(module)?;
     link::register(module)?;
     plain::register(module)?;

@@ -1,0 +1,24 @@
+//! Faults at named steps, for tests; only in a build with the feature `fault`.
+
+use std::collections::BTreeMap;
+
+use corral_core::steps;
+use pyo3::prelude::*;
+
+/// Has this process send itself `signal` at the `nth` passing of `step` from now; `nth` 0 disarms.
+#[pyfunction]
+fn arm_fault(step: &str, nth: u64, signal: i32) {
+    steps::arm(step, nth, signal);
+}
+
+/// How often each step was passed in this process.
+#[pyfunction]
+fn passed_steps() -> BTreeMap<&'static str, u64> {
+    steps::passed()
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(arm_fault, module)?)?;
+    module.add_function(wrap_pyfunction!(passed_steps, module)?)?;
+    Ok(())
+}
