@@ -192,15 +192,16 @@ def encode(obj: object, snapshot: Snapshot | None) -> tuple[bytes, list[PickleBu
 
 
 def encode_whole(
-    obj: object, *, reply: bool = False, snapshot: Snapshot | None = None
+    obj: object, *, reply: bool = False, snapshot: Snapshot | None = None, out_of_band: bool = False
 ) -> tuple[bytes, list[PickleBuffer]]:
     """Pickle a payload together with the groups that it needs.
 
     A reply goes to the process that started this one, and leaves out what that process sent itself. Anything
-    else may reach anybody, its buffers inside; without a snapshot it is sent as things are now.
+    else may reach anybody, its buffers inside unless they are to be out of band; without a snapshot it is
+    sent as things are now.
     """
     what = "the result" if reply else ""
-    pickler = _payload(obj, out_of_band=reply, what=what)
+    pickler = _payload(obj, out_of_band=reply or out_of_band, what=what)
     met = pickler.met
     if met is not None and reply:
         known = registry.definitions
