@@ -247,7 +247,8 @@ class DefaultContext(BaseContext):
 
     def get_all_start_methods(self) -> list[str]:
         """Return the start methods of this system, the default first."""
-        return list(METHODS)
+        default = self._default_context._name
+        return [default, *(method for method in METHODS if method != default)]
 
 
 _concrete_contexts: dict[str, BaseContext] = {

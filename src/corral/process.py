@@ -484,17 +484,23 @@ def _tell_multiprocessing() -> None:
     `logging` asks it for the name of the process, and libraries for whether they are in a child; what
     a fork has copied of its children is not ours.
     """
-    theirs: Any = sys.modules.get("multiprocessing.process")
+    theirs: Any = _loaded("multiprocessing.process")
     if theirs is not None:
         theirs._current_process = _state.current
         theirs._parent_process = _state.parent
         theirs._children = set()
         theirs._process_counter = itertools.count(1)
-    util: Any = sys.modules.get("multiprocessing.util")
+    util: Any = _loaded("multiprocessing.util")
     if util is not None:
         util._finalizer_registry.clear()
         util._run_after_forkers()
         _launch.at_exit(util._exit_function)
+
+
+def _loaded(name: str) -> object:
+    """Return a module of the standard library if it is loaded: itself, not what `_alias` has in its place."""
+    module = sys.modules.get(name)
+    return getattr(module, "__corral_real__", module)
 
 
 # The children of a process that forks by its own means stay its own.

@@ -4,6 +4,7 @@ Role in the flow: `forkserver` and `spawn` capture and compare in the parent, `c
 Runs in: parent (any thread, under no lock) and child (main thread).
 Invariants:
     INV-SURR-1: only what differs from the process the child comes from is sent.
+    INV-SURR-2: what is carried is done in the child before anything of the launch's payload is decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 
     Surroundings = dict[str, Any]  # plain builtins only: it travels by `marshal`
 
-__all__ = ["apply", "capture", "difference", "output_fds"]
+__all__ = ["apply", "capture", "carry", "difference", "output_fds"]
+
+_carried: dict[str, Any] = {}
+
+
+def carry(entry: str, argument: Any) -> None:
+    """Have `entry`, "package.module:function", called with a plain value in every child; not for None."""
+    if argument is None:
+        _carried.pop(entry, None)
+    else:
+        _carried[entry] = argument
 
 
 def capture() -> Surroundings:
@@ -30,6 +41,7 @@ def capture() -> Surroundings:
         "env": dict(_environment()),
         "out": _stream_settings(sys.stdout),
         "err": _stream_settings(sys.stderr),
+        "carried": dict(_carried),
     }
 
 
@@ -53,6 +65,8 @@ def difference(base: Surroundings) -> Surroundings:
         settings = _stream_settings(stream)
         if settings is not None and settings != base[key]:
             changes[key] = settings
+    if _carried != base["carried"]:
+        changes["carried"] = dict(_carried)
     return changes
 
 
@@ -130,6 +144,13 @@ def _unset_environment(value: Any) -> None:
         os.environb.pop(name, None)
 
 
+def _carry_out(value: Any) -> None:
+    for entry, argument in value.items():
+        module, _, function = entry.partition(":")
+        __import__(module)
+        getattr(sys.modules[module], function)(argument)
+
+
 def _set_stream(stream: Any, value: Any) -> None:
     if value is None or value == _stream_settings(stream):
         return
@@ -150,4 +171,5 @@ _APPLY: dict[str, Callable[[Any], None]] = {
     "unset": _unset_environment,
     "out": lambda value: _set_stream(sys.stdout, value),
     "err": lambda value: _set_stream(sys.stderr, value),
+    "carried": _carry_out,
 }
