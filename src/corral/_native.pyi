@@ -8,6 +8,7 @@ from typing_extensions import Buffer
 __all__ = [
     "Bell",
     "Block",
+    "Channel",
     "Heap",
     "Link",
     "WaitSet",
@@ -98,6 +99,48 @@ def pickle_plain(value: object) -> bytes | None:
     """The pickle of a number, a text, bytes or a tuple of such, if it is small; else None."""
 
 def pack(heap: Heap, payload: bytes, buffers: Sequence[Buffer] | None = None) -> Block: ...
+
+# --- channel ----------------------------------------------------------------------------------------
+
+@final
+class Channel:
+    """Items from any number of producers to any number of consumers, in order; any thread may use it.
+
+    An item is bytes, or, with buffers or if it is long, a block: `recv` returns it as this process's own.
+    A killed process takes at most what it had in its hands along; nobody waits for it.
+    """
+
+    @staticmethod
+    def create(heap: Heap, *, max_items: int = 0, capacity_bytes: int = 0) -> Channel: ...
+    @staticmethod
+    def attach(heap: Heap, ref: int) -> Channel: ...
+    @property
+    def ref(self) -> int: ...
+    def send(
+        self, payload: Buffer, buffers: Sequence[Buffer] | None = None, timeout_s: float | None = None
+    ) -> bool:
+        """False: no room in time. BrokenPipeError once it is closed, MemoryError when the heap is full."""
+
+    def recv(self, timeout_s: float | None = None) -> bytes | Block | None:
+        """None: nothing in time. EOFError once it is closed and empty."""
+
+    def recv_many(self, limit: int, timeout_s: float | None = None) -> list[bytes | Block]:
+        """Wait for the first, then take what is there; empty if nothing came in time, else as `recv`."""
+
+    def full(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None:
+        """End sending for every process; what was sent can still be received."""
+
+    @property
+    def spin_us(self) -> int:
+        """For how long a waiter spins before it sleeps, at most; 0 at first. Each process sets its own."""
+
+    @spin_us.setter
+    def spin_us(self, value: int, /) -> None: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
 
 # --- waiting ----------------------------------------------------------------------------------------
 

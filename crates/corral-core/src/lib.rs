@@ -13,6 +13,8 @@
 #[cfg(not(loom))]
 pub mod bell;
 #[cfg(not(loom))]
+pub mod channel;
+#[cfg(not(loom))]
 pub mod deathwatch;
 pub mod doorbell;
 pub mod exclusive;

@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 
 mod buffer;
+mod channel;
 #[cfg(feature = "fault")]
 mod fault;
 mod heap;
@@ -16,6 +17,7 @@ mod wait;
 /// What must be atomic across processes; private, typed in `_native.pyi`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    channel::register(module)?;
     #[cfg(feature = "fault")]
     fault::register(module)?;
     heap::register(module)?;
