@@ -59,11 +59,12 @@ def leaves_nothing_behind(request: pytest.FixtureRequest, house: None) -> Iterat
 
 @pytest.fixture(scope="session")
 def house() -> None:
-    """Open, before the first test, what a process opens once and keeps: heap, zygote, callback thread."""
+    """Open, before the first test, what a process opens once: heap, zygote, keeper, callback thread."""
     from corral._engine import callbacks
-    from corral._launch import warm_up
+    from corral._launch import segments, warm_up
 
     warm_up()
+    segments.connect()
     callbacks.defer(int)
 
 

@@ -105,7 +105,7 @@ __all__ = [
 ]
 
 # name -> the module that defines it, or "module:attribute" where the name differs there
-_SUBMODULES = frozenset({"context", "errors", "futures", "pool", "process"})
+_SUBMODULES = frozenset({"context", "errors", "futures", "pool", "process", "shared_memory"})
 _ROOMS = {
     # The very classes, so that `except` clauses which name either module catch what we raise.
     "AuthenticationError": "multiprocessing.context",

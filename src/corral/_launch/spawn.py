@@ -25,7 +25,7 @@ else:
     # The built-in part alone: `signal` brings `enum` along, which costs a child more than its work.
     import _signal
 
-__all__ = ["launch_spawn", "send_request", "set_executable", "start_interpreter"]
+__all__ = ["inheritable_fds", "launch_spawn", "send_request", "set_executable", "start_interpreter"]
 
 _BOOT = (
     "import sys;sys.path[0]==''and sys.path.pop(0);"
@@ -91,7 +91,7 @@ def start_interpreter(program: str, sock: wire.socket) -> int:
     """Start `boot` with `program` in a new interpreter that holds `sock`; return its process id."""
     fd = sock.fileno()
     executable = get_executable()
-    closable, strays = _inheritable_fds(fd)
+    closable, strays = inheritable_fds(fd)
     arguments = [executable, *interpreter_flags(), "-c", _BOOT, program, str(fd), _ROOT, *map(str, strays)]
     actions: list[tuple[object, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -117,7 +117,7 @@ def start_interpreter(program: str, sock: wire.socket) -> int:
     )
 
 
-def _inheritable_fds(kept: int) -> tuple[list[int], list[int]]:
+def inheritable_fds(kept: int) -> tuple[list[int], list[int]]:
     """Return the descriptors above 2 that an exec would hand on: those it can close, and the strays.
 
     A stray was opened before the limit was lowered to its number or less. posix_spawn refuses to close

@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import sys
 
+from corral._launch import tree
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +44,7 @@ def capture() -> Surroundings:
         "out": _stream_settings(sys.stdout),
         "err": _stream_settings(sys.stderr),
         "carried": dict(_carried),
+        "root": tree.root(),
     }
 
 
@@ -55,6 +58,8 @@ def difference(base: Surroundings) -> Surroundings:
     cwd = _cwd()
     if cwd != base["cwd"]:
         changes["cwd"] = cwd
+    if tree.root() != base["root"]:
+        changes["root"] = tree.root()
     env = _environment()
     old = base["env"]
     if env != old:
@@ -164,6 +169,7 @@ def _set_stream(stream: Any, value: Any) -> None:
 
 
 _APPLY: dict[str, Callable[[Any], None]] = {
+    "root": tree.set_root,
     "path": _set_path,
     "argv": _set_argv,
     "cwd": _set_cwd,

@@ -16,7 +16,7 @@ import os
 import sys
 from _thread import allocate_lock, get_native_id
 
-from corral._native import Heap, die_with, die_with_creator
+from corral._native import Heap, die_with, die_with_creator, identity
 
 __all__ = [
     "adopt_heap",
@@ -25,8 +25,10 @@ __all__ = [
     "heap",
     "parent_fd",
     "parents_heap",
+    "root",
     "self_fd",
     "set_parent",
+    "set_root",
 ]
 
 _lock = allocate_lock()
@@ -35,6 +37,8 @@ _parents_heap: Heap | None = None
 _parents_heap_fd = -1
 _self: tuple[int, int] = (0, -1)
 _parent_fd = -1
+# Of the process that imports this: a forked child has it from its parent, a launched one is told its tree's.
+_root: tuple[int, int] = (os.getpid(), identity())
 
 
 def heap() -> Heap:
@@ -93,6 +97,17 @@ def set_parent(fd: int) -> None:
     """Know the process behind pidfd `fd` as the parent."""
     global _parent_fd  # noqa: PLW0603
     _parent_fd = fd
+
+
+def root() -> tuple[int, int]:
+    """Return process id and identity of the tree's first process; it may have ended."""
+    return _root
+
+
+def set_root(found: tuple[int, int]) -> None:
+    """Know the tree's first process."""
+    global _root  # noqa: PLW0603
+    _root = found
 
 
 def creator() -> int:
