@@ -58,13 +58,15 @@ mod enumeration {
 }
 
 #[cfg(all(feature = "fault", not(test), not(loom)))]
-pub use strike::{arm, pass, passed};
+pub use strike::{arm, pass, passed, scribble};
 
 #[cfg(all(feature = "fault", not(test), not(loom)))]
 mod strike {
     use std::collections::BTreeMap;
     use std::sync::{Mutex, PoisonError};
 
+    use crate::heap::{Heap, HeapError};
+    use crate::region::{Memory as _, Region};
     use crate::sys::process::{own_pid, send_signal};
 
     struct Fault {
@@ -104,5 +106,17 @@ mod strike {
             // A process can always signal itself.
             let _ = send_signal(own_pid(), signal);
         }
+    }
+
+    /// Writes `garbage` into block `reference`, `offset` bytes in, whoever owns it: what a wild pointer does.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::Damaged`] when there is no such block, or the place lies outside it.
+    pub fn scribble(heap: &Heap, reference: u64, offset: usize, garbage: &[u8]) -> Result<(), HeapError> {
+        let (start, length) = heap.slice(reference)?;
+        // SAFETY: INV-REGION-1: the heap's mapping lives as long as this borrow of it.
+        let region = unsafe { Region::new(start, length) };
+        Ok(region.ok_or(HeapError::Damaged("a block's place"))?.write(offset, garbage)?)
     }
 }
