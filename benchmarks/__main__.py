@@ -27,11 +27,11 @@ def main() -> int:
         for work in workloads.WORKLOADS
         if not options.only or any(word in work.key for word in options.only)
     ]
-    contestants: list[type[subjects.Subject]] = [
-        each for each in (*subjects.OURS, *subjects.STDLIB) if not options.ours or each in subjects.OURS
-    ]
-    if options.peers:
-        contestants += [peer for peer in subjects.PEERS if subjects.installed(peer)]
+    sides = {"ours"} if options.ours else {"ours", "stdlib", "peer"} if options.peers else {"ours", "stdlib"}
+
+    def choose(contestant: type[subjects.Contestant]) -> bool:
+        return contestant.side in sides and subjects.installed(contestant)
+
     if not chosen:
         print(f"no workload has {' or '.join(options.only)} in its name; there are:", file=sys.stderr)
         print("\n".join(f"  {key}" for key in workloads.BY_KEY), file=sys.stderr)
@@ -40,17 +40,16 @@ def main() -> int:
     start = time.perf_counter()
     load = os.getloadavg()
     tell = teller(start)
-    cells = list(running.run_all(chosen, contestants, scale, tell))
+    cells = list(running.run_all(chosen, choose, scale, tell))
     tell(f"done in {time.perf_counter() - start:.0f} s\n")
     about = report.conditions(cells, scale, load)
-    text = report.to_markdown(cells, chosen, [each.name for each in contestants], about)
+    text = report.to_markdown(cells, chosen, about)
     print(text)
     if options.json:
         Path(options.json).write_text(report.to_json(cells, about), encoding="utf-8")
     if options.markdown:
         Path(options.markdown).write_text(text, encoding="utf-8")
-    ours = {each.name for each in subjects.OURS}
-    return int(any(cell.problem and cell.subject in ours for cell in cells))
+    return int(any(cell.problem and workloads.CONTESTANTS[cell.subject].side == "ours" for cell in cells))
 
 
 def teller(start: float) -> Callable[[str], None]:

@@ -14,13 +14,13 @@ import platform
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.subjects import OURS, STDLIB
+from benchmarks.workloads import CONTESTANTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.running import Cell, Scale
-    from benchmarks.workloads import Workload
+    from benchmarks.workload import Workload
 
 
 def conditions(
@@ -54,16 +54,18 @@ def to_json(cells: Sequence[Cell], about: dict[str, Any]) -> str:
     return json.dumps({"conditions": about, "cells": [cell._asdict() for cell in cells]}, indent=1)
 
 
-def to_markdown(
-    cells: Sequence[Cell], workloads: Sequence[Workload], subjects: Sequence[str], about: dict[str, Any]
-) -> str:
+def to_markdown(cells: Sequence[Cell], workloads: Sequence[Workload], about: dict[str, Any]) -> str:
     """Lay out medians, subjects side by side."""
     facts = ", ".join(f"{name} {value}" for name, value in about.items())
     lines = [f"Medians ({facts}).", "± is half the spread between rounds, in percent.", ""]
     section = ""
+    subjects: list[str] = []
     for workload in workloads:
         if workload.section != section:
             section = workload.section
+            of_section = {each.key for each in workloads if each.section == section}
+            seen = {cell.subject for cell in cells if cell.workload in of_section}
+            subjects = [name for name in CONTESTANTS if name in seen]
             lines += [
                 "",
                 f"## {section.capitalize()}",
@@ -126,8 +128,7 @@ def _show(cells: Sequence[Cell], subject: str, figure: str) -> str:
 def _against(medians: dict[str, float | None], workload: Workload) -> str:
     """Compare our better face with the better of the standard library's."""
     better = max if workload.more_is_better else min
-    ours = [value for subject in OURS if (value := medians.get(subject.name)) is not None]
-    theirs = [value for subject in STDLIB if (value := medians.get(subject.name)) is not None]
+    ours, theirs = _of_side(medians, "ours"), _of_side(medians, "stdlib")
     if not ours or not theirs or workload.section == "faults":
         return ""
     mine, other = better(ours), better(theirs)
@@ -138,9 +139,13 @@ def _against(medians: dict[str, float | None], workload: Workload) -> str:
     return f"{high / low:.3g}x {word}" if high != low else "equal"
 
 
+def _of_side(medians: dict[str, float | None], side: str) -> list[float]:
+    return [value for name, value in medians.items() if value is not None and CONTESTANTS[name].side == side]
+
+
 def _judge(medians: dict[str, float | None], target: float | None, workload: Workload) -> list[str]:
     """Hold our better face against the target."""
-    ours = [value for subject in OURS if (value := medians.get(subject.name)) is not None]
+    ours = _of_side(medians, "ours")
     if target is None or not ours:
         return ["" if target is None else number(target), "" if target is None else "no figure"]
     met = max(ours) >= target if workload.more_is_better else min(ours) <= target

@@ -14,13 +14,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.subjects import PoolSubject
+from benchmarks.subjects import TASK_RUNNERS, PoolSubject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from benchmarks.subjects import Subject
-    from benchmarks.workloads import Workload
+    from benchmarks.subjects import Contestant
+    from benchmarks.workload import Workload
 
 _SMALL = 20_000
 """The most small tasks that a slow subject is given."""
@@ -60,11 +60,11 @@ QUICK = Scale(rounds=1, divisor=10, limit_s=20)
 
 def run_all(
     workloads: Sequence[Workload],
-    subjects: Sequence[type[Subject]],
+    choose: Callable[[type[Contestant]], bool],
     scale: Scale,
     tell: Callable[[str], None],
 ) -> Iterator[Cell]:
-    """Run every workload for every subject in every round, the subjects taking turns at being first."""
+    """Run every workload for every contestant chosen in every round; they take turns at being first."""
     start = time.perf_counter()
     for number in range(scale.rounds):
         elapsed_s = time.perf_counter() - start
@@ -75,14 +75,20 @@ def run_all(
             if workload.rounds and number >= workload.rounds:
                 continue
             tell(f"round {number + 1} of {scale.rounds}: {workload.key}")
-            turn = (number + index) % len(subjects)
+            subjects = [each for each in contestants(workload) if choose(each)]
+            turn = (number + index) % max(1, len(subjects))
             for subject in (*subjects[turn:], *subjects[:turn]):
-                if workload.pools_only and not issubclass(subject, PoolSubject):
-                    continue
                 yield run_cell(workload, subject, number, scale)
 
 
-def run_cell(workload: Workload, subject: type[Subject], number: int, scale: Scale) -> Cell:
+def contestants(workload: Workload) -> list[type[Contestant]]:
+    """Name those whom a workload measures."""
+    if workload.pools_only:
+        return [each for each in TASK_RUNNERS if issubclass(each, PoolSubject)]
+    return list(workload.among or TASK_RUNNERS)
+
+
+def run_cell(workload: Workload, subject: type[Contestant], number: int, scale: Scale) -> Cell:
     """Run one cell in a fresh process. Blocking: `limit_s` at most, then all its processes are killed."""
     size = size_for(workload, subject, scale)
     start = time.perf_counter()
@@ -110,7 +116,7 @@ def run_cell(workload: Workload, subject: type[Subject], number: int, scale: Sca
     return Cell(workload.key, subject.name, number, size, time.perf_counter() - start, figures, problem)
 
 
-def size_for(workload: Workload, subject: type[Subject], scale: Scale) -> int:
+def size_for(workload: Workload, subject: type[Contestant], scale: Scale) -> int:
     """Say how much of a workload a subject gets: a slow one gets fewer small tasks."""
     size = workload.size
     if workload.scaled and subject.slowness > 1:

@@ -14,13 +14,21 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class Subject:
-    """A way of running tasks in other processes. Entered, it has its workers; left, it has none."""
+class Contestant:
+    """Something that can be measured."""
 
     name: ClassVar[str]
+    side: ClassVar[str] = "peer"
+    """``ours``, ``stdlib`` or ``peer``."""
     needs: ClassVar[str | None] = None
+    """The module that must be installed for it."""
     slowness: ClassVar[int] = 1
     """How many times fewer small tasks it is given, so that its cell takes seconds; figures are per task."""
+
+
+class Subject(Contestant):
+    """A way of running tasks in other processes. Entered, it has its workers; left, it has none."""
+
     script: ClassVar[str]
     """A whole program, as a user writes it, that maps 100 items."""
 
@@ -93,6 +101,7 @@ class CorralPool(PoolSubject):
     """Ours."""
 
     name = "corral.Pool"
+    side = "ours"
     script = (
         "import corral\ndef f(x): return x * x\nwith corral.Pool(2) as p: print(sum(p.map(f, range(100))))"
     )
@@ -107,6 +116,7 @@ class CorralExecutor(ExecutorSubject):
     """Ours."""
 
     name = "corral executor"
+    side = "ours"
     script = (
         "import corral\ndef f(x): return x * x\n"
         "with corral.ProcessPoolExecutor(2) as p: print(sum(p.map(f, range(100))))"
@@ -122,6 +132,7 @@ class StdlibPool(PoolSubject):
     """`multiprocessing.Pool`, with the start method that this interpreter chooses."""
 
     name = "stdlib Pool"
+    side = "stdlib"
     slowness = 1
     script = (
         "import multiprocessing as mp\ndef f(x): return x * x\n"
@@ -138,6 +149,7 @@ class StdlibExecutor(ExecutorSubject):
     """`concurrent.futures.ProcessPoolExecutor`."""
 
     name = "stdlib executor"
+    side = "stdlib"
     slowness = 5
     script = (
         "import multiprocessing as mp\nfrom concurrent.futures import ProcessPoolExecutor\n"
@@ -231,9 +243,9 @@ class Mpire(PoolSubject):
 OURS = (CorralPool, CorralExecutor)
 STDLIB = (StdlibPool, StdlibExecutor)
 PEERS = (Loky, Pebble, Mpire)
-ALL: dict[str, type[Subject]] = {subject.name: subject for subject in (*OURS, *STDLIB, *PEERS)}
+TASK_RUNNERS: tuple[type[Contestant], ...] = (*OURS, *STDLIB, *PEERS)
 
 
-def installed(subject: type[Subject]) -> bool:
+def installed(subject: type[Contestant]) -> bool:
     """Tell whether a subject can be measured here."""
     return subject.needs is None or importlib.util.find_spec(subject.needs) is not None
