@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 from benchmarks import report, running, subjects, workloads
 from benchmarks.running import Cell, Scale
-from benchmarks.workload import Workload
+
+if TYPE_CHECKING:
+    from benchmarks.workload import Workload
 
 TRIP = workloads.BY_KEY["tasks: round trip of a no-op"]
 EXERCISE = workloads.BY_KEY["exercise: 10,000 numbers, default call"]
@@ -86,7 +89,8 @@ def test_no_round_is_begun_that_would_take_too_long(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(running, "run_cell", lambda *_: cell("corral.Pool", 1.0))
     told: list[str] = []
     scale = Scale(rounds=3, divisor=1, limit_s=1, budget_s=0)
-    assert len(list(running.run_all([TRIP], lambda each: each is subjects.CorralPool, scale, told.append))) == 1
+    cells = running.run_all([TRIP], lambda each: each is subjects.CorralPool, scale, told.append)
+    assert len(list(cells)) == 1
     assert told[-1] == "no round 2: it would end after 0 s (--budget-s)"
 
 

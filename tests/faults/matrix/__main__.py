@@ -1,7 +1,7 @@
 """Run the crash matrix and print its table: `python -m tests.faults.matrix [--method M] [--cause C] [...]`.
 
-A child runs the cells and says how each ended; when it falls silent, the cell it was at hangs, and another child
-goes on with the rest.
+A child runs the cells and says how each ended; when it falls silent, the cell it was at hangs, and another
+child goes on with the rest.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import tempfile
 import time
 from collections import Counter
 
-from tests.faults.matrix.cells import CALLS, METHODS, PHASES, Cell, all_cells, run
 from tests.faults.matrix.causes import STRIKES
+from tests.faults.matrix.cells import CALLS, METHODS, PHASES, Cell, all_cells, run
 
 SILENCE_S = 20.0
 """How long a cell may take before it counts as hanging."""

@@ -1,6 +1,7 @@
 """The cells of the crash matrix: cause x phase x way of calling x start method; how one is run and judged.
 
-Role in the flow: `python -m tests.faults.matrix` has a child run cells one after the other and judges a silence.
+Role in the flow: `python -m tests.faults.matrix` has a child run cells one after the other; to fall silent
+is to hang.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import os
 import time
 from typing import Any, NamedTuple
 
+from tests.faults.matrix.causes import DEATHS, EXITS, RAISES, SIGNALS, STRIKES, strike
+
 import corral
 from corral import errors
-from tests.faults.matrix.causes import DEATHS, EXITS, RAISES, SIGNALS, STRIKES, strike
 
 METHODS = ("forkserver", "spawn", "fork")
 POOL_CALLS = ("map", "imap", "imap_unordered", "apply_async", "starmap")
@@ -246,42 +248,40 @@ CALLERS: dict[str, Any] = {
 
 
 def judge(cell: Cell, outcomes: list[object], log: str) -> str:
-    """Compare the outcomes with what the cell must end in."""
-    errors_ = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    """Compare the outcomes with what the cell must end in; "" if they are that."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if cell.phase == "initializer":
-        return judge_initializer(cell, errors_)
-    values = sorted(outcome for outcome in outcomes if isinstance(outcome, int))
-    stops_at_first = cell.call in {"map", "starmap", "executor.map"}
+        return judge_initializer(cell, failures)
     with open(log, encoding="ascii") as lines:
         done = sorted(int(line) for line in lines)
-    if len(errors_) > 1:
-        return f"more than the struck task failed: {errors_!r}"
-    if not errors_:
-        if needs_error(cell):
-            return f"no error: {outcomes!r}"
-        if values != list(GOOD):
-            return f"wrong results: {outcomes!r}"
-    elif not stops_at_first:
-        missing = set(GOOD) - set(values)
-        if len(missing) != 1:
-            return f"results missing: {missing}, got {outcomes!r}"
-        if missing != {BAD} and cell.phase not in {"taking", "idle", "writing", "unpickling"}:
-            return f"another than the struck task failed: {missing}, {errors_!r}"
-    elif not set(GOOD) - {BAD} <= set(done) and not is_lost(errors_[0]):
-        # A first failure ends a map, which cancels what waits; a death does not.
-        pass
     if len(done) != len(set(done)):
         return f"done more than once: {done}"
-    return judge_error(cell, errors_[0]) if errors_ else ""
+    if len(failures) > 1:
+        return f"more than the struck task failed: {failures!r}"
+    values = sorted(outcome for outcome in outcomes if isinstance(outcome, int))
+    if failures:
+        return judge_others(cell, values, outcomes) or judge_error(cell, failures[0])
+    if needs_error(cell):
+        return f"no error: {outcomes!r}"
+    return "" if values == list(GOOD) else f"wrong results: {outcomes!r}"
+
+
+def judge_others(cell: Cell, values: list[int], outcomes: list[object]) -> str:
+    """Whether no task but the struck one has failed, where each has an outcome of its own."""
+    if cell.call in {"map", "starmap", "executor.map"}:
+        # The first failure is what they end in.
+        return ""
+    missing = set(GOOD) - set(values)
+    if len(missing) != 1:
+        return f"results missing: {missing}, got {outcomes!r}"
+    if missing != {BAD} and cell.phase in SAID:
+        return f"another than the struck task failed: {missing}"
+    return ""
 
 
 def needs_error(cell: Cell) -> bool:
     """Whether somebody's task must have failed: not when what struck struck nobody's task."""
-    return cell.phase not in {"idle", "taking", "writing", "exit"}
-
-
-def is_lost(error: BaseException) -> bool:
-    return isinstance(error, errors.WorkerLost)
+    return cell.phase in SAID and cell.cause != "garbage"
 
 
 def judge_initializer(cell: Cell, errors_: list[BaseException]) -> str:
@@ -300,25 +300,31 @@ def judge_initializer(cell: Cell, errors_: list[BaseException]) -> str:
 def judge_error(cell: Cell, error: BaseException) -> str:
     """Whether the error says what happened."""
     text = f"{type(error).__name__}: {error}"
-    if cell.cause == "SIGSTOP":
-        return "" if isinstance(error, errors.TaskTimeout | errors.WorkerLost) else f"not a time-out: {text}"
-    ends_worker = cell.cause in DEATHS or (cell.cause in EXITS and cell.call in POOL_CALLS)
-    if cell.cause == "garbage":
-        return "" if isinstance(error, errors.CorralError) else f"not an error of corral's: {text}"
-    if ends_worker:
-        if not isinstance(error, errors.WorkerLost):
-            return f"not WorkerLost: {text}"
-        if not error.pid or "work" not in text or error.exitcode is None:
-            return f"does not name task, pid and cause: {text}"
-        if cell.phase in {"unpickling", "running", "pickling"} and error.phase != SAID[cell.phase]:
-            return f"phase {error.phase!r}, not {SAID[cell.phase]!r}: {text}"
-        return ""
-    if cell.cause in EXITS:
-        return "" if "3" in text or "no more" in text else f"not the exit: {text}"
-    if cell.cause in RAISES:
-        return "" if RAISES[cell.cause] in text else f"lacks {RAISES[cell.cause]!r}: {text}"
-    named = {"unpicklable result": "lock", "result fails to unpickle": "cannot be rebuilt here"}
-    return "" if named[cell.cause] in text else f"lacks {named[cell.cause]!r}: {text}"
+    if cell.cause in DEATHS or (cell.cause in EXITS and cell.call in POOL_CALLS):
+        return judge_loss(cell, error, text)
+    kind, words = EXPECTED[cell.cause]
+    if not isinstance(error, kind):
+        return f"not {kind}: {text}"
+    return "" if any(word in text for word in words) else f"lacks {words}: {text}"
 
 
+def judge_loss(cell: Cell, error: BaseException, text: str) -> str:
+    """Whether the error names task, process, cause and phase."""
+    if not isinstance(error, errors.WorkerLost):
+        return f"not WorkerLost: {text}"
+    if not error.pid or "work" not in text or error.exitcode is None:
+        return f"does not name task, pid and cause: {text}"
+    if cell.phase in SAID and error.phase != SAID[cell.phase]:
+        return f"phase {error.phase!r}, not {SAID[cell.phase]!r}: {text}"
+    return ""
+
+
+EXPECTED: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "SIGSTOP": ((errors.TaskTimeout, errors.WorkerLost), ("",)),
+    "garbage": (errors.CorralError, ("",)),
+    "unpicklable result": (Exception, ("lock",)),
+    "result fails to unpickle": (Exception, ("cannot be rebuilt here",)),
+    **dict.fromkeys(EXITS, (BaseException, ("3", "no more"))),
+    **{cause: (BaseException, (words,)) for cause, words in RAISES.items()},
+}
 SAID = {"unpickling": "decoding", "running": "running", "pickling": "encoding"}
