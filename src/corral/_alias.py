@@ -55,7 +55,9 @@ def install(settings: dict[str, Any] | None = None) -> None:
     Modules of the standard library that are loaded already stay what they are for who holds them.
 
     Args:
-        settings: Plain values: "start_method", the default one (without it the interpreter's).
+        settings: Plain values. "start_method" is the one to use whatever the program chooses; without it, it
+            is the program's choice, or else the interpreter's default. "workers" is how many CPUs there are
+            to be.
     """
     settings = settings or {}
     if not any(type(finder) is _Finder for finder in sys.meta_path):
@@ -64,24 +66,25 @@ def install(settings: dict[str, Any] | None = None) -> None:
         sys.meta_path.insert(0, _Finder())
         _forget_executor()
     from corral import context
-    from corral._launch import surroundings
+    from corral._launch import cpus, surroundings
 
-    method = settings.get("start_method") or default_start_method()
-    context._default_context._default_context = context._concrete_contexts[method]  # noqa: SLF001
+    context._set_default(default_start_method(), settings.get("start_method"))  # noqa: SLF001
+    cpus.tell(settings.get("workers"))
     surroundings.carry(f"{__name__}:install", settings)
 
 
 def uninstall() -> None:
     """Let the names be the standard library's again, for who imports them from now on."""
     from corral import context
-    from corral._launch import surroundings
+    from corral._launch import cpus, surroundings
 
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder) is not _Finder]
     for name in [name for name in sys.modules if _is_aliased(name)]:
         del sys.modules[name]
     sys.modules.update(_real)
     _forget_executor()
-    context._default_context._default_context = context._concrete_contexts["forkserver"]  # noqa: SLF001
+    context._set_default("forkserver")  # noqa: SLF001
+    cpus.tell(None)
     surroundings.carry(f"{__name__}:install", None)
 
 

@@ -251,12 +251,19 @@ class DefaultContext(BaseContext):
         return [default, *(method for method in METHODS if method != default)]
 
 
-_concrete_contexts: dict[str, BaseContext] = {
+_contexts: dict[str, BaseContext] = {
     "fork": ForkContext(),
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
+_concrete_contexts = _contexts.copy()
 _default_context = DefaultContext(_concrete_contexts["forkserver"])
+
+
+def _set_default(method: str, imposed: str | None = None) -> None:
+    """Make `method` the default, for `corral run`; an `imposed` one is meant whatever is asked for."""
+    _concrete_contexts.update({name: _contexts[imposed or name] for name in METHODS})
+    _default_context._default_context = _concrete_contexts[method]
 
 
 def _force_start_method(method: str | None) -> None:

@@ -17,7 +17,14 @@ PAGES = sorted(
     if re.search(r"^```console\n(?!\$ (make|pip|git) )", page.read_text(), re.MULTILINE)
 )
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NOT_HERE = ("make ", "pip ", "git ", "corral compare mypackage")
+NOT_HERE = (
+    "make ",
+    "pip ",
+    "git ",
+    "corral compare mypackage",
+    "corral run program.py --its",
+    'corral run "$(which',
+)
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,7 @@
 """Count the CPUs that this process can really use: affinity and the quotas of its control groups.
 
 Role in the flow: `corral.context.cpu_count`, and whoever sizes a pool or decides whether to spin.
-Runs in: anywhere; it holds no state, since affinity and quotas may change.
+Runs in: anywhere; it keeps nothing but what it is told, since affinity and quotas may change.
 Failure: what cannot be read is no limit.
 """
 
@@ -14,9 +14,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["available_cpus"]
+__all__ = ["available_cpus", "tell"]
 
 V2_FIELDS_AFTER_DASH = 3
+
+_told_by_call: int | None = None
+
+
+def tell(count: int | None) -> None:
+    """Say how many CPUs there are to be, before what anybody else says; None says nothing."""
+    global _told_by_call  # noqa: PLW0603  (a process has one number of CPUs)
+    _told_by_call = count
 
 
 def available_cpus() -> int:
@@ -35,6 +43,8 @@ def available_cpus() -> int:
 
 def _told() -> int:
     """Return the count the user has set, or 0."""
+    if _told_by_call:
+        return _told_by_call
     word = sys._xoptions.get("cpu_count")  # noqa: SLF001  (documented, for all its underscore)
     if word is None and not sys.flags.ignore_environment:
         word = os.environ.get("PYTHON_CPU_COUNT")

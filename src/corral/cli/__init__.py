@@ -2,7 +2,7 @@
 
 Role in the flow:
     `main` is the console script and what ``python -m corral`` calls; the commands are in
-    `corral.cli.mapping` and `corral.cli.comparing`.
+    `corral.cli.mapping`, `corral.cli.comparing` and `corral.cli.running`.
 
 Failure:
     Exit status 0 done, 1 some items failed, 2 usage, 130 Ctrl-C, 141 nobody reads our output
@@ -70,6 +70,10 @@ def _run(options: Options) -> int:
         from corral.cli import comparing
 
         return comparing.run(options)
+    if options.command == "run":
+        from corral.cli import running
+
+        running.run(options)
     from corral.cli import mapping
 
     with _stopping_on(signal.SIGTERM, signal.SIGHUP):

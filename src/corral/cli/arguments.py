@@ -27,12 +27,21 @@ examples:
 
 exit status: 0 measured; 1 items failed or results differ; 2 the command could not start; 130 Ctrl-C
 """,
+    "run": """\
+examples:
+  corral run program.py --its-own options
+  corral run --progress -m package.module
+  corral run --start-method spawn --workers 4 program.py
+
+exit status: the program's own
+""",
 }
 
 
 _SUMMARIES = {
     "map": "apply a function to every line, record or file; one JSON result per line",
     "compare": "time a function sequentially and in parallel; say whether parallel pays",
+    "run": "run a program as it is, with corral in the place of multiprocessing",
 }
 
 
@@ -52,6 +61,8 @@ class Options(argparse.Namespace):
     progress: bool | None
     errors: str
     budget_s: float
+    start_method: str | None
+    program: list[str]
 
     @property
     def kind(self) -> str:
@@ -79,13 +90,58 @@ def parse(words: list[str]) -> Options:
         UsageError: They make no sense.
         SystemExit: After ``--help`` or ``--version`` have printed theirs.
     """
-    if not words or words[0] not in _COMMANDS:
+    if not words or words[0] not in _SUMMARIES:
         _overview().parse_args(words)
-        message = f"no command given: {' or '.join(_COMMANDS)}\n(see: corral --help)"
+        message = f"no command given: {' or '.join(_SUMMARIES)}\n(see: corral --help)"
         raise UsageError(message)
     # One parser per command rather than argparse's subparsers: those refuse an INPUT that follows an option.
     options = Options(command=words[0])
+    if words[0] == "run":
+        ours, options.program = _split(words[1:])
+        _run_parser().parse_args(ours, namespace=options)
+        if not options.program:
+            raise UsageError("name a program: FILE, -m MODULE, -c CODE or -\n(see: corral run --help)")
+        return options
     return _COMMANDS[words[0]]().parse_intermixed_args(words[1:], namespace=options)
+
+
+_VALUED = ("-w", "--workers", "--start-method")
+_PROGRAM = ("-", "-c", "-m")
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Tell the options of ``corral run`` from the program and what is the program's."""
+    at = 0
+    while at < len(words) and words[at].startswith("-") and words[at] not in _PROGRAM:
+        at += 2 if words[at] in _VALUED else 1
+    return words[:at], words[at:]
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    summary = _SUMMARIES["run"]
+    parser = _Parser(
+        prog="corral run",
+        usage="corral run [options] FILE|-m MODULE|-c CODE|- [ARGUMENT ...]",
+        description=summary[0].upper() + summary[1:] + ", in it and in its child processes.\n\n"
+        "The program is named as it is to python, and gets all the words that follow.",
+        epilog=_EXAMPLES["run"],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-w",
+        "--workers",
+        type=_positive_int,
+        metavar="N",
+        help="what multiprocessing.cpu_count() says, and so how many workers a pool has that names no number",
+    )
+    parser.add_argument(
+        "--start-method",
+        choices=("fork", "forkserver", "spawn"),
+        help="start processes so, whatever the program chooses (default: its choice, else the interpreter's)",
+    )
+    parser.add_argument("--progress", action="store_true", help="how far pools are, on stderr")
+    return parser
 
 
 def _overview() -> argparse.ArgumentParser:
