@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ProcessError as ProcessError
     from multiprocessing.context import TimeoutError as TimeoutError  # noqa: A004 - the name it has there
 
+    from corral.context import Pipe as Pipe
     from corral.context import Process as Process
     from corral.context import cpu_count as cpu_count
     from corral.context import freeze_support as freeze_support
@@ -73,6 +74,7 @@ __all__ = [
     "LaunchError",
     "LockPoisoned",
     "OwnerDied",
+    "Pipe",
     "PoisonTask",
     "Pool",
     "PoolBroken",
@@ -105,7 +107,7 @@ __all__ = [
 ]
 
 # name -> the module that defines it, or "module:attribute" where the name differs there
-_SUBMODULES = frozenset({"context", "errors", "futures", "pool", "process", "shared_memory"})
+_SUBMODULES = frozenset({"connection", "context", "errors", "futures", "pool", "process", "shared_memory"})
 _ROOMS = {
     # The very classes, so that `except` clauses which name either module catch what we raise.
     "AuthenticationError": "multiprocessing.context",
@@ -137,6 +139,7 @@ _ROOMS = {
     "ProcessPoolExecutor": "corral.futures",
     "as_completed": "corral.futures",
     "wait": "corral.futures",
+    "Pipe": "corral.context",
     "Process": "corral.context",
     "cpu_count": "corral.context",
     "freeze_support": "corral.context",

@@ -1,9 +1,9 @@
 """Types of the native module; checked against the built module by stubtest (`make types`)."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, Self, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
     "Bell",
@@ -11,12 +11,15 @@ __all__ = [
     "Channel",
     "Heap",
     "Link",
+    "PipeEnd",
     "WaitSet",
+    "create_pipe",
     "die_with",
     "die_with_creator",
     "identity",
     "identity_of",
     "is_alive",
+    "notice_child_death",
     "pack",
     "pickle_plain",
 ]
@@ -95,6 +98,32 @@ class Link:
     @spin_us.setter
     def spin_us(self, value: int, /) -> None: ...
 
+# --- pipe -------------------------------------------------------------------------------------------
+
+@disjoint_base
+class PipeEnd:
+    """One end of a pipe; a subclass says how objects are encoded (`_encode`, `_decode`, `_flatten`)."""
+
+    def __new__(cls, heap: Heap, ref: int, side: int, fd: int, spin_us: int = 0) -> Self: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def readable(self) -> bool: ...
+    @property
+    def writable(self) -> bool: ...
+    def send(self, obj: object) -> None: ...
+    def recv(self) -> Any: ...
+    def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None: ...
+    def recv_bytes(self, maxlength: int | None = None) -> bytes: ...
+    def poll(self, timeout: float | None = 0.0) -> bool: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def prepare_wait(self) -> bool: ...
+    def socket_fileno(self) -> int: ...
+    def whereabouts(self) -> tuple[int, int, int]: ...
+
+def create_pipe(heap: Heap, duplex: bool, capacity_bytes: int) -> tuple[int, int, int]: ...
+def notice_child_death() -> None: ...
 def pickle_plain(value: object) -> bytes | None:
     """The pickle of a number, a text, bytes or a tuple of such, if it is small; else None."""
 

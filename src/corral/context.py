@@ -65,6 +65,10 @@ class BaseContext:
 
         return available_cpus()
 
+    def Pipe(self, duplex: bool = True) -> Any:
+        """Return the two ends of a pipe; messages go both ways, or from the second end to the first."""
+        return _module("corral.connection").Pipe(duplex)
+
     def Pool(
         self,
         processes: int | None = None,
@@ -295,6 +299,7 @@ def assert_spawning(obj: object) -> None:
 
 
 # The names that `corral` offers are this module's default context's.
+Pipe = _default_context.Pipe
 cpu_count = _default_context.cpu_count
 freeze_support = _default_context.freeze_support
 get_all_start_methods = _default_context.get_all_start_methods

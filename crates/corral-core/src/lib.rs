@@ -14,6 +14,7 @@
 pub mod bell;
 #[cfg(not(loom))]
 pub mod channel;
+pub mod closable;
 #[cfg(not(loom))]
 pub mod deathwatch;
 pub mod doorbell;
@@ -27,6 +28,7 @@ pub mod identity;
 pub mod link;
 #[cfg(not(loom))]
 pub mod park;
+pub mod pipe;
 pub mod region;
 pub mod ring;
 #[cfg(not(feature = "fault"))]

@@ -11,6 +11,7 @@ mod channel;
 mod fault;
 mod heap;
 mod link;
+mod pipe;
 mod plain;
 mod wait;
 
@@ -22,6 +23,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     fault::register(module)?;
     heap::register(module)?;
     link::register(module)?;
+    pipe::register(module)?;
     plain::register(module)?;
     wait::register(module)?;
     Ok(())

@@ -10,15 +10,46 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
 /// More than this is left to `pickle`, which is as fast then.
 const MOST_BYTES: usize = 1024;
 const DEPTH: usize = 3;
+/// Protocol 5.
+const HEAD: &[u8] = b"\x80\x05";
+const STOP: u8 = b'.';
 
 /// The pickle of `value`; None if it is anything but small and plain.
 #[pyfunction]
 pub(crate) fn pickle_plain<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
     let mut out = Vec::with_capacity(64);
-    out.extend_from_slice(b"\x80\x05");
-    write(value, &mut out, DEPTH)?;
-    out.push(b'.');
-    Some(PyBytes::new(value.py(), &out))
+    write_plain(value, &mut out).then(|| PyBytes::new(value.py(), &out))
+}
+
+/// Writes the pickle of `value`; false, with a part written perhaps, if it is anything but small and plain.
+pub(crate) fn write_plain(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(HEAD);
+    let written = write(value, out, DEPTH).is_some();
+    out.push(STOP);
+    written
+}
+
+/// The value of which [`write_plain`] has written the pickle, if it is a single number, text or the like; None: ask `pickle`.
+pub(crate) fn read_plain<'py>(py: Python<'py>, pickled: &[u8]) -> Option<Bound<'py, PyAny>> {
+    let (&opcode, rest) = pickled.strip_prefix(HEAD)?.strip_suffix(&[STOP])?.split_first()?;
+    let integer = |value: i64| PyInt::new(py, value).into_any();
+    Some(match (opcode, rest) {
+        (b'K', &[byte]) => integer(byte.into()),
+        (b'M', rest) => integer(u16::from_le_bytes(rest.try_into().ok()?).into()),
+        (b'J', rest) => integer(i32::from_le_bytes(rest.try_into().ok()?).into()),
+        (0x8a, [8, rest @ ..]) => integer(i64::from_le_bytes(rest.try_into().ok()?)),
+        (b'G', rest) => PyFloat::new(py, f64::from_be_bytes(rest.try_into().ok()?)).into_any(),
+        (b'N', []) => py.None().into_bound(py),
+        (0x88, []) => PyBool::new(py, true).to_owned().into_any(),
+        (0x89, []) => PyBool::new(py, false).to_owned().into_any(),
+        (b'C', [length, rest @ ..]) if rest.len() == usize::from(*length) => {
+            PyBytes::new(py, rest).into_any()
+        }
+        (0x8c, [length, rest @ ..]) if rest.len() == usize::from(*length) => {
+            PyString::new(py, str::from_utf8(rest).ok()?).into_any()
+        }
+        _ => return None,
+    })
 }
 
 fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Option<()> {

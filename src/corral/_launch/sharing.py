@@ -25,15 +25,30 @@ from corral._native import Heap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from corral._launch.passing import DupFd
 
-__all__ = ["arrive", "depart", "keep_on_fork", "kept_on_fork", "own_fork", "recover", "register"]
+    class Recoverable(Protocol):
+        """A heap, or whatever else has to know of a child's death."""
+
+        def recover(self, owner: int, /) -> int: ...
+
+
+__all__ = [
+    "arrive",
+    "depart",
+    "foreign_launch",
+    "keep_on_fork",
+    "kept_on_fork",
+    "own_fork",
+    "recover",
+    "register",
+]
 
 _live: dict[int, weak[object]] = {}
 """By id: what a fork hands to the child, though nothing is pickled."""
-_shared_heaps: dict[int, weak[Heap]] = {}
+_shared_heaps: dict[int, weak[Recoverable]] = {}
 _attached: dict[int, weak[Heap]] = {}
 """By inode: the heaps that came with a descriptor."""
 _arrived: dict[int, Heap] = {}
@@ -60,7 +75,7 @@ def depart(heap: Heap, ref: int, keeper: object) -> tuple[Any, int]:
         launch.keepers.append(keeper)
         # The child maps the heap of its parent's making anyway.
         return (None if heap is tree.heap() else launch.heap(heap)), ref
-    popen = _foreign_launch()
+    popen = foreign_launch()
     if popen is None:
         raise RuntimeError(
             f"{type(keeper).__name__} objects should only be shared between processes through inheritance"
@@ -111,7 +126,7 @@ def own_fork(*, begins: bool) -> None:
     (_own_forks.add if begins else _own_forks.discard)(get_ident())
 
 
-def register(heap: Heap) -> None:
+def register(heap: Recoverable) -> None:
     """Have blocks that a child of this process owned in `heap` given back when the child has ended."""
     number = id(heap)
 
@@ -129,7 +144,7 @@ def recover(identity: int) -> None:
             heap.recover(identity)
 
 
-def _foreign_launch() -> Any:
+def foreign_launch() -> Any:
     """Return the launch of the standard library that this thread is encoding for; None outside of one."""
     context = sys.modules.get("multiprocessing.context")
     popen = context.get_spawning_popen() if context is not None else None

@@ -36,7 +36,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from mmap import mmap
 
-__all__ = ["MSG_DONTWAIT", "is_closed", "pair", "receive", "receive_parts", "send", "send_parts", "socket"]
+__all__ = [
+    "MSG_DONTWAIT",
+    "accept",
+    "connect",
+    "is_closed",
+    "listen",
+    "pair",
+    "receive",
+    "receive_parts",
+    "send",
+    "send_parts",
+    "socket",
+]
 
 INLINE_BYTES = 1 << 16
 """Above this a message travels as a memory file: it must fit the socket's buffer with room to spare."""
@@ -52,6 +64,36 @@ FD_BYTES = 4
 def pair() -> tuple[socket, socket]:
     """Make two connected sockets that keep message boundaries."""
     return socketpair(AF_UNIX, SOCK_SEQPACKET)
+
+
+def listen(backlog: int) -> socket:
+    """Make a socket, under a name that the kernel chooses, to which others connect."""
+    sock = socket(AF_UNIX, SOCK_SEQPACKET)
+    try:
+        sock.bind(b"")
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def accept(listener: socket) -> socket:
+    """Take the next connection of a listening socket, waiting for it."""
+    # The built-in class has no method that makes another of its kind.
+    fd, _ = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+    return socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)
+
+
+def connect(address: bytes) -> socket:
+    """Connect to a listening socket."""
+    sock = socket(AF_UNIX, SOCK_SEQPACKET)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def send(sock: socket, message: bytes, fds: Sequence[int] = (), flags: int = 0) -> None:

@@ -81,6 +81,69 @@ impl Channel {
         Ok(done)
     }
 
+    /// As [`Self::try_send`]; `committed` is called after the commit, still in the producers' turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::try_send`].
+    #[inline]
+    pub fn try_send_with(&self, item: Item<'_>, committed: impl FnOnce()) -> Result<bool, ChannelError> {
+        let sent: Option<Attempt> =
+            self.entered(layout::PRODUCERS_AT, None::<&mut Waiting<'_, ChannelError>>, |me| {
+                self.send_now(me, &[item]).inspect(|attempt| {
+                    if *attempt != Attempt::NoRoom {
+                        committed();
+                    }
+                })
+            })?;
+        Ok(sent == Some(Attempt::Sent(1)))
+    }
+
+    /// As [`Self::send`]; `committed` is called after the commit, still in the producers' turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub fn send_with<E: From<ChannelError>>(
+        &self,
+        item: Item<'_>,
+        waiting: &mut Waiting<'_, E>,
+        mut committed: impl FnMut(),
+    ) -> Result<bool, E> {
+        loop {
+            let attempt = self.entered(layout::PRODUCERS_AT, Some(&mut *waiting), |me| {
+                self.send_now(me, &[item]).inspect(|attempt| {
+                    if *attempt != Attempt::NoRoom {
+                        committed();
+                    }
+                })
+            });
+            match attempt? {
+                Some(Attempt::Sent(_)) => return Ok(true),
+                Some(Attempt::NoRoom) => {
+                    let ready = || self.has_room(item.bytes()) || self.is_closed();
+                    if !self.wait_until(layout::ROOM_BELL_AT, waiting, ready)? {
+                        return Ok(false);
+                    }
+                }
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// Runs `body` in the producers' turn: nobody sends meanwhile. None: the turn didn't come in time.
+    ///
+    /// # Errors
+    ///
+    /// What `body` and `waiting` say, and damage.
+    pub fn in_turn<R, E: From<ChannelError>>(
+        &self,
+        waiting: &mut Waiting<'_, E>,
+        body: impl FnOnce() -> Result<R, ChannelError>,
+    ) -> Result<Option<R>, E> {
+        self.entered(layout::PRODUCERS_AT, Some(waiting), |_| body())
+    }
+
     /// Tells sleeping consumers of so many items.
     #[inline]
     fn announce(&self, items: usize) -> Result<(), ChannelError> {

@@ -146,7 +146,7 @@ pub fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Resul
 }
 
 /// The time-out of poll and epoll: -1 for none, otherwise rounded up and saturating.
-fn milliseconds_of(timeout: Option<Duration>) -> libc::c_int {
+pub(super) fn milliseconds_of(timeout: Option<Duration>) -> libc::c_int {
     timeout.map_or(-1, |span| {
         libc::c_int::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
     })

@@ -13,6 +13,7 @@ pub mod futex;
 pub mod limits;
 pub mod memory;
 pub mod process;
+pub mod socket;
 pub mod wiped;
 
 use std::io;
