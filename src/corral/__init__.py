@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from multiprocessing.context import ProcessError as ProcessError
     from multiprocessing.context import TimeoutError as TimeoutError  # noqa: A004 - the name it has there
 
+    from corral.context import Lock as Lock
     from corral.context import Pipe as Pipe
     from corral.context import Process as Process
+    from corral.context import RLock as RLock
     from corral.context import cpu_count as cpu_count
     from corral.context import freeze_support as freeze_support
     from corral.context import get_all_start_methods as get_all_start_methods
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from corral.errors import LaunchError as LaunchError
     from corral.errors import LockPoisoned as LockPoisoned
     from corral.errors import OwnerDied as OwnerDied
+    from corral.errors import OwnerDiedWarning as OwnerDiedWarning
     from corral.errors import PoisonTask as PoisonTask
     from corral.errors import PoolBroken as PoolBroken
     from corral.errors import PoolClosed as PoolClosed
@@ -72,8 +75,10 @@ __all__ = [
     "EncodeError",
     "InternalError",
     "LaunchError",
+    "Lock",
     "LockPoisoned",
     "OwnerDied",
+    "OwnerDiedWarning",
     "Pipe",
     "PoisonTask",
     "Pool",
@@ -83,6 +88,7 @@ __all__ = [
     "Process",
     "ProcessError",
     "ProcessPoolExecutor",
+    "RLock",
     "RemoteTraceback",
     "SyncError",
     "TaskError",
@@ -108,6 +114,17 @@ __all__ = [
 
 # name -> the module that defines it, or "module:attribute" where the name differs there
 _SUBMODULES = frozenset({"connection", "context", "errors", "futures", "pool", "process", "shared_memory"})
+_SUBMODULES = frozenset(
+    {
+        "context",
+        "errors",
+        "futures",
+        "pool",
+        "process",
+        "shared_memory",
+        "synchronize",
+    }
+)
 _ROOMS = {
     # The very classes, so that `except` clauses which name either module catch what we raise.
     "AuthenticationError": "multiprocessing.context",
@@ -127,6 +144,7 @@ _ROOMS = {
     "LaunchError": "corral.errors",
     "LockPoisoned": "corral.errors",
     "OwnerDied": "corral.errors",
+    "OwnerDiedWarning": "corral.errors",
     "PoisonTask": "corral.errors",
     "PoolBroken": "corral.errors",
     "PoolClosed": "corral.errors",
@@ -140,7 +158,9 @@ _ROOMS = {
     "as_completed": "corral.futures",
     "wait": "corral.futures",
     "Pipe": "corral.context",
+    "Lock": "corral.context",
     "Process": "corral.context",
+    "RLock": "corral.context",
     "cpu_count": "corral.context",
     "freeze_support": "corral.context",
     "get_all_start_methods": "corral.context",

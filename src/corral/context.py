@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
+    from corral import synchronize
     from corral._launch import Child
     from corral._launch.passing import Passing
+    from corral.synchronize import OnOwnerDeath
 
 __all__ = [
     "BaseContext",
@@ -85,6 +87,16 @@ class BaseContext:
         """Return an executor whose workers start by this context's method."""
         futures = _module("corral.futures")
         return futures.ProcessPoolExecutor(max_workers, mp_context=self.get_context(), **options)
+
+    def Lock(self, *, on_owner_death: OnOwnerDeath = "warn") -> synchronize.Lock:
+        """Return a lock that its holder cannot take again."""
+        made: synchronize.Lock = _module("corral.synchronize").Lock(on_owner_death=on_owner_death)
+        return made
+
+    def RLock(self, *, on_owner_death: OnOwnerDeath = "warn") -> synchronize.RLock:
+        """Return a lock that its holder may take again, and nobody else release."""
+        made: synchronize.RLock = _module("corral.synchronize").RLock(on_owner_death=on_owner_death)
+        return made
 
     def freeze_support(self) -> None:
         """Do nothing: only frozen executables on Windows need it."""
@@ -300,6 +312,8 @@ def assert_spawning(obj: object) -> None:
 
 # The names that `corral` offers are this module's default context's.
 Pipe = _default_context.Pipe
+Lock = _default_context.Lock
+RLock = _default_context.RLock
 cpu_count = _default_context.cpu_count
 freeze_support = _default_context.freeze_support
 get_all_start_methods = _default_context.get_all_start_methods

@@ -14,8 +14,8 @@ Each also inherits what a user of the standard library already catches (in brack
     │   └── PoolBroken        late  workers die faster than they may be replaced        [BrokenProcessPool]
     ├── LaunchError                 a process could not be started             [OSError]
     ├── SyncError
-    │   ├── OwnerDied               the holder of a lock died; it is granted again      [RuntimeError]
-    │   └── LockPoisoned            what the lock guards may be half-written   [RuntimeError]
+    │   ├── OwnerDied               the holder of a lock has just been found dead      [RuntimeError]
+    │   └── LockPoisoned            since then nobody has said that all is well            [RuntimeError]
     ├── ChannelError
     │   ├── ChannelClosed           closed by us                               [OSError, ValueError]
     │   ├── ChannelBroken           the peer is gone                           [BrokenPipeError, EOFError]
@@ -24,6 +24,7 @@ Each also inherits what a user of the standard library already catches (in brack
     │   └── ChannelEmpty      late  nothing there, and nothing came in time    [queue.Empty]
     └── InternalError               corral's own fault: please report          [RuntimeError]
 
+    OwnerDiedWarning                as OwnerDied, where the lock is granted nevertheless     [RuntimeWarning]
     RemoteTraceback                 the worker's traceback, as text: the `__cause__` of what a task raised
 
 Role in the flow: raised everywhere, imports nothing of ours. The ones marked "late" inherit from modules that
@@ -61,6 +62,7 @@ __all__ = [
     "LaunchError",
     "LockPoisoned",
     "OwnerDied",
+    "OwnerDiedWarning",
     "PoisonTask",
     "PoolBroken",
     "PoolClosed",
@@ -109,6 +111,10 @@ class SyncError(CorralError):
 
 
 class OwnerDied(SyncError, RuntimeError):
+    """The process that held a lock died: what it guards may be half-written."""
+
+
+class OwnerDiedWarning(RuntimeWarning):
     """The process that held a lock died; the lock is granted again."""
 
 

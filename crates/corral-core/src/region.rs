@@ -89,6 +89,13 @@ impl Region {
         self.length
     }
 
+    /// A part of it; None if that would not lie inside, aligned to 8.
+    #[must_use]
+    pub fn part(&self, offset: usize, length: usize) -> Option<Self> {
+        let base = self.address(offset, length).ok()?;
+        base.cast::<u64>().is_aligned().then_some(Self { base, length })
+    }
+
     /// The address of `length` bytes at `offset`, if they lie inside.
     #[inline]
     fn address(&self, offset: usize, length: usize) -> Result<NonNull<u8>, Damaged> {

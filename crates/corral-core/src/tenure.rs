@@ -136,6 +136,16 @@ impl<'a> Tenure<'a> {
             return Ok(Some(Got::Free));
         }
         let patience = Patience { deadline, spin_ns, spin, interrupted: Interrupted(interrupted) };
+        self.acquire_patiently(me, patience)
+    }
+
+    /// As [`Tenure::acquire`].
+    ///
+    /// # Errors
+    ///
+    /// What an interruption returns.
+    #[cfg(not(loom))]
+    pub fn acquire_patiently<E>(self, me: u64, patience: Patience<'_, E>) -> Result<Option<Got>, E> {
         // Looked at before it is swapped: spinners then share the cache line, and don't take it from the holder.
         let look = || (self.holder() == 0 && self.take(me)).then_some(Got::Free);
         patience.wait(self.sleepers, look, || self.inherit(me))

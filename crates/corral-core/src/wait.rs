@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::sync::spin_loop;
+use crate::sync::{AtomicU64, Ordering, spin_loop};
 use crate::sys::clock::monotonic_ns;
 
 /// A point in monotonic time, or never.
@@ -59,8 +59,27 @@ const WAITS_PER_TRIAL: u32 = 32;
 /// the caller to run the handler; the next one has no such end.
 const SIGNAL_CHECK: Duration = Duration::from_millis(20);
 
+/// Spinning for longer than two wake-ups, where several processors are available; see decision record 0004.
+const SPIN_LIMIT_NS: u64 = 100_000;
+const UNKNOWN: u64 = u64::MAX;
+
+/// For how long whoever waits for another process may spin: 0 where there is but one processor for both.
+#[must_use]
+pub fn spin_limit_ns() -> u64 {
+    static LIMIT: AtomicU64 = AtomicU64::new(UNKNOWN);
+    // Relaxed: every thread that finds it unknown computes the same. Not a once-cell, which a fork could leave locked for ever.
+    let known = LIMIT.load(Ordering::Relaxed);
+    if known != UNKNOWN {
+        return known;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let limit = if processors > 1 { SPIN_LIMIT_NS } else { 0 };
+    LIMIT.store(limit, Ordering::Relaxed);
+    limit
+}
+
 /// A budget for spinning: halved when spinning was in vain, doubled when it was not, whole when it would not have been.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Spin {
     budget_ns: u64,
     limit_ns: u64,

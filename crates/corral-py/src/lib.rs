@@ -13,6 +13,7 @@ mod heap;
 mod link;
 mod pipe;
 mod plain;
+mod sync;
 mod wait;
 
 /// What must be atomic across processes; private, typed in `_native.pyi`.
@@ -25,6 +26,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     link::register(module)?;
     pipe::register(module)?;
     plain::register(module)?;
+    sync::register(module)?;
     wait::register(module)?;
     Ok(())
 }

@@ -14,6 +14,14 @@ pub fn own_pid() -> u32 {
     std::process::id()
 }
 
+/// The kernel's number for the calling thread.
+#[must_use]
+pub fn own_thread_id() -> u32 {
+    // SAFETY: INV-SYS-1: no memory is passed.
+    let raw = unsafe { libc::syscall(libc::SYS_gettid) };
+    u32::try_from(raw).unwrap_or(0)
+}
+
 /// A descriptor that becomes readable when the process `pid` ends; closed on exec.
 ///
 /// # Errors

@@ -1,0 +1,18 @@
+//! What processes wait for each other with: mutex, semaphore, event, condition, barrier.
+//!
+//! # Role in the flow
+//!
+//! Each lives in a [`Place`] of its creator's heap and is a view of a few words there, over which any number of processes and threads
+//! work. All wait by [`Patience`](crate::park::Patience).
+//!
+//! # Invariants
+//!
+//! INV-PRIMITIVE-1: nothing of them is kept in a process's own memory, so that a fork, at whatever moment, takes nothing
+//! along that another thread held, and two objects for one place are one.
+//! INV-PRIMITIVE-2: each operation takes effect by one atomic step, or can be finished or undone by whoever finds its beginning.
+
+pub mod mutex;
+pub mod place;
+
+pub use mutex::{Kind, Me, Mutex};
+pub use place::Place;
