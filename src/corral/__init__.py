@@ -113,9 +113,9 @@ __all__ = [
 ]
 
 # name -> the module that defines it, or "module:attribute" where the name differs there
-_SUBMODULES = frozenset({"connection", "context", "errors", "futures", "pool", "process", "shared_memory"})
 _SUBMODULES = frozenset(
     {
+        "connection",
         "context",
         "errors",
         "futures",
