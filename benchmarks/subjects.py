@@ -64,9 +64,19 @@ class Subject(Contestant):
         """Map, results as they are ready; without `chunksize`, as the subject sees fit."""
         raise NotImplementedError
 
+    def lazy(self, function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Map an input that may be endless, one result after the other."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Drop what is under way."""
+
 
 class PoolSubject(Subject):
     """Has the face of `multiprocessing.Pool`."""
+
+    def lazy(self, function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+        return self.pool.imap(function, items)  # type: ignore[no-any-return]
 
     def submit(self, function: Callable[..., Any], argument: Any) -> Callable[[], Any]:
         return self.pool.apply_async(function, (argument,)).get  # type: ignore[no-any-return]
@@ -88,6 +98,12 @@ class ExecutorSubject(Subject):
         self, function: Callable[..., Any], items: Iterable[Any], chunksize: int | None = None
     ) -> Iterable[Any]:
         return list(super().map(function, items, chunksize))
+
+    def lazy(self, function: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+        return self.pool.map(function, items)  # type: ignore[no-any-return]
+
+    def abandon(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
     def unordered(
         self, function: Callable[..., Any], items: Sequence[Any], chunksize: int | None = None
