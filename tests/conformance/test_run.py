@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,6 +146,15 @@ def test_the_start_method_is_the_interpreters_unless_imposed() -> None:
 def test_the_number_of_workers_may_be_given() -> None:
     ask = "import multiprocessing as m; p = m.Pool(); print(m.cpu_count(), p._processes); p.terminate()"
     assert end([*CORRAL, "-w", "3", "-c", ask]).out == "3 3\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_progress_counts_every_item_once_and_only_in_the_program_itself(method: str) -> None:
+    status, out, err = end([*CORRAL, "--progress", "--start-method", method, "maps.py"])
+    assert (status, out) == (0, "285 285 285 285 10\n")
+    # Drawn over and over; a bar ends, and the next begins at nothing, when there is no map for a moment.
+    drawn = [int(done) for done in re.findall(r"(\d+)/\d+ ", err)]
+    assert sum(done for done, later in zip(drawn, [*drawn[1:], 0], strict=True) if later < done) == 51
 
 
 def test_corral_serves_the_program() -> None:

@@ -10,6 +10,7 @@ from _pickle import dumps
 
 from corral._channel import wire
 from corral._codec import define, encode
+from corral._engine import watching
 from corral._engine.chunking import Chunker
 from corral._engine.gate import Gate
 from corral._engine.interrupts import shielded
@@ -140,7 +141,18 @@ class MapCall(Gate):
         except Exception as error:
             self.abandon(error)
         else:
+            watching.begin(self)
             self._engine.add_source(self)
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many items have an outcome, and how many there are (`Watched`)."""
+        total = len(self.value)
+        return total - self._left, total
+
+    @property
+    def over(self) -> bool:
+        """Whether every item has one (`Watched`)."""
+        return self._left == 0
 
     def next_task(self) -> Task | None:
         """Encode the next chunk; items that cannot be encoded fail, and the next chunk is tried."""

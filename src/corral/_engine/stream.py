@@ -20,7 +20,7 @@ from itertools import repeat, starmap
 
 from corral._channel import wire
 from corral._codec import define
-from corral._engine import callbacks
+from corral._engine import callbacks, watching
 from corral._engine.calls import encode_items
 from corral._engine.chunking import Chunker
 from corral._engine.interrupts import shielded
@@ -102,6 +102,7 @@ class Stream:
 
     def start(self) -> None:
         """Begin to run items, as far as the window goes."""
+        watching.begin(self)
         self._engine.hold(self)
         if self._puller is not None:
             self._puller.start()
@@ -349,6 +350,19 @@ class Stream:
                 if task is not None:
                     task.span = None
             self._condition.notify_all()
+
+    def progress(self) -> tuple[int, int | None]:
+        """Return how many items have an outcome, and how many there are, once that is known (`Watched`)."""
+        with self._lock:
+            total = self._taken if self._source is None else len(self._source)
+            known = self._source is not None or self._input_over
+            settled = self._next - self._outstanding
+            return settled, max(settled, total) if known else None
+
+    @property
+    def over(self) -> bool:
+        """Whether every item has an outcome, or nobody wants it any more (`Watched`)."""
+        return not self._outstanding and self.exhausted
 
     # The puller's side.
 

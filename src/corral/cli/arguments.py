@@ -140,7 +140,9 @@ def _run_parser() -> argparse.ArgumentParser:
         choices=("fork", "forkserver", "spawn"),
         help="start processes so, whatever the program chooses (default: its choice, else the interpreter's)",
     )
-    parser.add_argument("--progress", action="store_true", help="how far pools are, on stderr")
+    parser.add_argument(
+        "--progress", action="store_true", help="show on stderr how far the maps of pools are"
+    )
     return parser
 
 

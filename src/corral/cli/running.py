@@ -19,6 +19,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import corral
+from corral.cli import progress
 from corral.cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,11 +36,14 @@ def run(options: Options) -> NoReturn:
     """
     if not sys.executable:
         raise UsageError("cannot tell which Python to run: sys.executable is empty")
+    if options.progress:
+        progress.wanted(choice=True, stdout_is_shown=True)
     words = [*_interpreter_options(), *options.program]
     environment = dict(os.environ)
     environment["CORRAL_RUN"] = marshal.dumps(
         {
-            "settings": _settings(options),
+            "settings": {"start_method": options.start_method, "workers": options.workers},
+            "progress": options.progress,
             "root": os.path.dirname(os.path.dirname(os.path.abspath(corral.__file__))),
             "PYTHONPATH": environment.get("PYTHONPATH"),
         }
@@ -61,12 +65,3 @@ def _interpreter_options() -> list[str]:
         raise UsageError("run python without -S, -E and -I: corral run needs site and the environment")
     last = before.pop()[:-1]
     return before if last == "-" else [*before, last]
-
-
-def _settings(options: Options) -> dict[str, object]:
-    """Return what `corral._alias.install` has to know."""
-    return {
-        "start_method": options.start_method,
-        "workers": options.workers,
-        "progress": bool(options.progress),
-    }

@@ -38,6 +38,10 @@ def _begin() -> None:
         from corral import _alias
 
         _alias.install(given["settings"])
+        if given["progress"]:
+            from corral.cli import board
+
+            board.show()
     except Exception as error:
         os.write(2, f"corral run: {type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
         os._exit(_USAGE)
