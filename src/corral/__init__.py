@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from multiprocessing.context import ProcessError as ProcessError
     from multiprocessing.context import TimeoutError as TimeoutError  # noqa: A004 - the name it has there
 
+    from corral.context import JoinableQueue as JoinableQueue
     from corral.context import Lock as Lock
     from corral.context import Pipe as Pipe
     from corral.context import Process as Process
+    from corral.context import Queue as Queue
     from corral.context import RLock as RLock
+    from corral.context import SimpleQueue as SimpleQueue
     from corral.context import cpu_count as cpu_count
     from corral.context import freeze_support as freeze_support
     from corral.context import get_all_start_methods as get_all_start_methods
@@ -74,6 +77,7 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "InternalError",
+    "JoinableQueue",
     "LaunchError",
     "Lock",
     "LockPoisoned",
@@ -88,8 +92,10 @@ __all__ = [
     "Process",
     "ProcessError",
     "ProcessPoolExecutor",
+    "Queue",
     "RLock",
     "RemoteTraceback",
+    "SimpleQueue",
     "SyncError",
     "TaskError",
     "TaskTimeout",
@@ -121,6 +127,7 @@ _SUBMODULES = frozenset(
         "futures",
         "pool",
         "process",
+        "queues",
         "shared_memory",
         "synchronize",
     }
@@ -161,6 +168,9 @@ _ROOMS = {
     "Lock": "corral.context",
     "Process": "corral.context",
     "RLock": "corral.context",
+    "JoinableQueue": "corral.context",
+    "Queue": "corral.context",
+    "SimpleQueue": "corral.context",
     "cpu_count": "corral.context",
     "freeze_support": "corral.context",
     "get_all_start_methods": "corral.context",

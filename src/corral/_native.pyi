@@ -1,6 +1,6 @@
 """Types of the native module; checked against the built module by stubtest (`make types`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self, final
 
 from typing_extensions import Buffer, disjoint_base
@@ -13,6 +13,7 @@ __all__ = [
     "Heap",
     "Link",
     "Lock",
+    "ObjectQueue",
     "PipeEnd",
     "RLock",
     "WaitSet",
@@ -143,9 +144,17 @@ class Channel:
     """
 
     @staticmethod
-    def create(heap: Heap, *, max_items: int = 0, capacity_bytes: int = 0) -> Channel: ...
+    def create(
+        heap: Heap, *, max_items: int = 0, capacity_bytes: int = 0, pollable: bool = False
+    ) -> Channel: ...
     @staticmethod
-    def attach(heap: Heap, ref: int) -> Channel: ...
+    def attach(heap: Heap, ref: int, event_fd: int | None = None) -> Channel: ...
+    @property
+    def event_fd(self) -> int | None:
+        """The event of a pollable channel, which all who attach must have."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there are items, or it is closed; so from the first call on."""
     @property
     def ref(self) -> int: ...
     def send(
@@ -167,12 +176,32 @@ class Channel:
 
     @property
     def spin_us(self) -> int:
-        """For how long a waiter spins before it sleeps, at most; 0 at first. Each process sets its own."""
+        """For how long a waiter spins before it sleeps, at most. Each process has its own."""
 
     @spin_us.setter
     def spin_us(self, value: int, /) -> None: ...
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
+
+@disjoint_base
+class ObjectQueue:
+    """What queues have in common: objects through a channel."""
+
+    _closed: bool
+    def __new__(cls, *_args: object, **_options: object) -> Self: ...
+    def _open(
+        self,
+        channel: Channel,
+        encode: Callable[[object], tuple[bytes, Sequence[Buffer]]],
+        decode: Callable[[bytes | Block], object],
+    ) -> None: ...
+    def put(self, obj: object, block: bool | None = None, timeout: float | None = None) -> None: ...
+    def get(self, block: bool | None = None, timeout: float | None = None) -> Any: ...
+    def _put_many(self, objects: list[object], timeout_s: float | None) -> int: ...
+    def _get_many(self, most: int, timeout_s: float | None) -> tuple[list[Any], BaseException | None]: ...
+    def _item_done(self) -> bool: ...
+    def _unfinished(self) -> int: ...
+    def _wait_done(self, timeout_s: float | None = None) -> bool: ...
 
 # --- waiting ----------------------------------------------------------------------------------------
 

@@ -98,6 +98,19 @@ class BaseContext:
         made: synchronize.RLock = _module("corral.synchronize").RLock(on_owner_death=on_owner_death)
         return made
 
+    def Queue(self, maxsize: int = 0, *, capacity_bytes: int = 0) -> Any:
+        """Return a queue for any number of processes; it grows unless a bound is given."""
+        return _module("corral.queues").Queue(maxsize, ctx=self.get_context(), capacity_bytes=capacity_bytes)
+
+    def JoinableQueue(self, maxsize: int = 0, *, capacity_bytes: int = 0) -> Any:
+        """Return a queue that can be waited for until all that was put has been dealt with."""
+        queues = _module("corral.queues")
+        return queues.JoinableQueue(maxsize, ctx=self.get_context(), capacity_bytes=capacity_bytes)
+
+    def SimpleQueue(self) -> Any:
+        """Return a queue with no more than `put`, `get`, `empty` and `close`."""
+        return _module("corral.queues").SimpleQueue(ctx=self.get_context())
+
     def freeze_support(self) -> None:
         """Do nothing: only frozen executables on Windows need it."""
 
@@ -314,6 +327,9 @@ def assert_spawning(obj: object) -> None:
 Pipe = _default_context.Pipe
 Lock = _default_context.Lock
 RLock = _default_context.RLock
+JoinableQueue = _default_context.JoinableQueue
+Queue = _default_context.Queue
+SimpleQueue = _default_context.SimpleQueue
 cpu_count = _default_context.cpu_count
 freeze_support = _default_context.freeze_support
 get_all_start_methods = _default_context.get_all_start_methods

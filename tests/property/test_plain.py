@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral._native import pickle_plain
+from corral.queues import Queue
 
 atoms = st.one_of(
     st.none(),
@@ -29,6 +30,15 @@ def test_it_comes_back_equal_and_of_the_same_type(value: Any) -> None:
         again = pickle.loads(data)
         assert again == value
         assert repr(again) == repr(value)
+
+
+@given(plain)
+def test_a_queue_gives_back_what_it_was_given(value: Any) -> None:
+    queue = Queue()
+    queue.put(value)
+    again = queue.get()
+    assert again == value
+    assert repr(again) == repr(value)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,15 @@
 //! GIL held; whoever has to wait, or to copy much, releases it for the whole operation. Nothing of Python's runs while a
 //! tenure is held.
 
-use std::sync::Arc;
+use std::ffi::c_int;
+use std::os::fd::AsRawFd as _;
+use std::sync::{Arc, OnceLock};
 
 use corral_core::channel::layout::MAX_INLINE_BYTES;
 use corral_core::channel::{Bounds, Channel as CoreChannel, ChannelError, Item, Taken, Waiting, pack};
 use corral_core::heap::BlockRef;
+use corral_core::sys::descriptor::duplicate;
+use corral_core::sys::event::create_eventfd;
 use corral_core::wait::Deadline;
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyValueError};
 use pyo3::prelude::*;
@@ -23,8 +27,12 @@ use crate::link::deadline_of;
 /// Copies of more bytes than this are made with the GIL released.
 const LONG_COPY_BYTES: usize = 64 << 10;
 const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
+/// As long as waking somebody takes: whoever waits no longer is spared that.
+const SPIN_US: u64 = 50;
+/// Nobody has said, or found out, how long to spin.
+const UNKNOWN_SPIN: u64 = u64::MAX;
 /// Items taken at once, at most: so many stay in the hands of one process that dies.
-const MOST_AT_ONCE: u64 = 1 << 16;
+pub(crate) const MOST_AT_ONCE: u64 = 1 << 16;
 
 /// An error on the way between core and interpreter.
 pub(crate) enum Failure {
@@ -39,14 +47,14 @@ impl From<ChannelError> for Failure {
 }
 
 impl Failure {
-    fn sending(self) -> PyErr {
+    pub(crate) fn sending(self) -> PyErr {
         match self {
             Self::Channel(ChannelError::Closed) => PyBrokenPipeError::new_err("the channel is closed"),
             other => other.receiving(),
         }
     }
 
-    fn receiving(self) -> PyErr {
+    pub(crate) fn receiving(self) -> PyErr {
         match self {
             Self::Python(error) => error,
             Self::Channel(ChannelError::Closed) => PyEOFError::new_err("the channel is closed and empty"),
@@ -63,85 +71,125 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    fn new(core: CoreChannel) -> Self {
+    fn over(core: CoreChannel) -> Self {
+        core.set_spin_ns(UNKNOWN_SPIN);
         Self { core: Arc::new(core) }
     }
 
-    /// Waits without the GIL.
-    fn waiting<T: Send>(
-        &self,
-        py: Python<'_>,
-        deadline: Deadline,
-        operation: impl FnOnce(&CoreChannel, &mut Waiting<'_, Failure>) -> Result<T, Failure> + Send,
-    ) -> Result<T, Failure> {
-        py.detach(|| {
-            let mut interrupted = || Python::attach(|py| py.check_signals()).map_err(Failure::Python);
-            operation(&self.core, &mut Waiting { deadline, interrupted: &mut interrupted })
-        })
+    /// The channel itself, for the other rooms of this crate.
+    pub(crate) fn core(&self) -> &Arc<CoreChannel> {
+        &self.core
     }
+}
 
-    /// Sends one item: `content` if it is short, else a block with it.
-    fn send_parts(
-        &self,
-        py: Python<'_>,
-        payload: &[u8],
-        buffers: &[Pinned],
-        timeout_s: Option<f64>,
-    ) -> PyResult<bool> {
-        if buffers.is_empty() && payload.len() <= MAX_INLINE_BYTES {
-            return self.send_item(py, Item::Bytes(payload), timeout_s);
-        }
-        let block = self.pack(py, payload, buffers)?;
-        let sent = self.send_item(py, Item::Block(block), timeout_s);
-        if !matches!(sent, Ok(true)) {
-            // Still ours: nobody has seen it.
-            drop(self.core.heap().free(block.reference));
-        }
-        sent
+/// Does what has to wait, without the GIL.
+pub(crate) fn waiting<T: Send>(
+    core: &CoreChannel,
+    py: Python<'_>,
+    deadline: Deadline,
+    operation: impl FnOnce(&CoreChannel, &mut Waiting<'_, Failure>) -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    learn_to_spin(core);
+    py.detach(|| {
+        let mut interrupted = || Python::attach(|py| py.check_signals()).map_err(Failure::Python);
+        operation(core, &mut Waiting { deadline, interrupted: &mut interrupted })
+    })
+}
+
+/// Who waits for the first time spins if there is a processor for it.
+fn learn_to_spin(core: &CoreChannel) {
+    static SPIN_NS: OnceLock<u64> = OnceLock::new();
+    if core.spin_ns() == UNKNOWN_SPIN {
+        let spin_ns = SPIN_NS.get_or_init(|| {
+            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            if processors > 1 { SPIN_US * NANOSECONDS_PER_MICROSECOND } else { 0 }
+        });
+        core.set_spin_ns(*spin_ns);
     }
+}
 
-    fn pack(&self, py: Python<'_>, payload: &[u8], buffers: &[Pinned]) -> PyResult<BlockRef> {
-        let mut parts = vec![payload];
-        parts.extend(buffers.iter().map(Pinned::bytes));
-        let is_long = parts.iter().map(|part| part.len()).sum::<usize>() > LONG_COPY_BYTES;
-        let pack = || pack(self.core.heap(), &parts);
-        let packed = if is_long { py.detach(pack) } else { pack() };
-        packed.map_err(|error| Failure::Channel(error).sending())
+/// Sends an item; false: no room in time.
+#[inline]
+pub(crate) fn send_item(
+    core: &CoreChannel,
+    py: Python<'_>,
+    item: Item<'_>,
+    deadline: impl FnOnce() -> PyResult<Deadline>,
+) -> PyResult<bool> {
+    if core.try_send(item).map_err(|error| Failure::Channel(error).sending())? {
+        return Ok(true);
     }
+    let deadline = deadline()?;
+    waiting(core, py, deadline, |core, waiting| core.send(item, waiting)).map_err(Failure::sending)
+}
 
-    fn send_item(&self, py: Python<'_>, item: Item<'_>, timeout_s: Option<f64>) -> PyResult<bool> {
-        if self.core.try_send(item).map_err(|error| Failure::Channel(error).sending())? {
-            return Ok(true);
-        }
-        let deadline = deadline_of(timeout_s)?;
-        self.waiting(py, deadline, |core, waiting| core.send(item, waiting)).map_err(Failure::sending)
+/// Sends a message in a block; false: no room in time.
+pub(crate) fn send_parts(
+    core: &CoreChannel,
+    py: Python<'_>,
+    parts: &[&[u8]],
+    deadline: impl FnOnce() -> PyResult<Deadline>,
+) -> PyResult<bool> {
+    let block = pack_parts(core, py, parts)?;
+    let sent = send_item(core, py, Item::Block(block), deadline);
+    if !matches!(sent, Ok(true)) {
+        // Still ours: nobody has seen it.
+        drop(core.heap().free(block.reference));
     }
+    sent
+}
 
-    fn to_python<'py>(&self, py: Python<'py>, taken: Taken, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        match taken {
-            Taken::Bytes(_) => Ok(PyBytes::new(py, bytes).into_any()),
-            Taken::Block(block) => {
-                Ok(Bound::new(py, Block::new(Arc::clone(self.core.heap()), block))?.into_any())
-            }
-        }
+/// Copies a message into a block.
+pub(crate) fn pack_parts(core: &CoreChannel, py: Python<'_>, parts: &[&[u8]]) -> PyResult<BlockRef> {
+    let is_long = parts.iter().map(|part| part.len()).sum::<usize>() > LONG_COPY_BYTES;
+    let pack = || pack(core.heap(), parts);
+    let packed = if is_long { py.detach(pack) } else { pack() };
+    packed.map_err(|error| Failure::Channel(error).sending())
+}
+
+fn to_python<'py>(
+    core: &CoreChannel,
+    py: Python<'py>,
+    taken: Taken,
+    bytes: &[u8],
+) -> PyResult<Bound<'py, PyAny>> {
+    match taken {
+        Taken::Bytes(_) => Ok(PyBytes::new(py, bytes).into_any()),
+        Taken::Block(block) => Ok(Bound::new(py, Block::new(Arc::clone(core.heap()), block))?.into_any()),
     }
 }
 
 #[pymethods]
 impl Channel {
     #[staticmethod]
-    #[pyo3(signature = (heap, *, max_items = 0, capacity_bytes = 0))]
-    fn create(heap: &Heap, max_items: u64, capacity_bytes: u64) -> PyResult<Self> {
+    #[pyo3(signature = (heap, *, max_items = 0, capacity_bytes = 0, pollable = false))]
+    fn create(heap: &Heap, max_items: u64, capacity_bytes: u64, pollable: bool) -> PyResult<Self> {
         let bounds = Bounds { items: max_items, bytes: capacity_bytes };
         let core = CoreChannel::create(Arc::clone(heap.core()), bounds);
-        Ok(Self::new(core.map_err(|error| Failure::Channel(error).sending())?))
+        let core = core.map_err(|error| Failure::Channel(error).sending())?;
+        Ok(Self::over(if pollable { core.with_event(create_eventfd()?) } else { core }))
     }
 
     #[staticmethod]
-    #[pyo3(signature = (heap, r#ref))]
-    fn attach(heap: &Heap, r#ref: u64) -> PyResult<Self> {
+    #[pyo3(signature = (heap, r#ref, event_fd = None))]
+    fn attach(heap: &Heap, r#ref: u64, event_fd: Option<c_int>) -> PyResult<Self> {
+        let event = event_fd.map(duplicate).transpose()?;
         let core = CoreChannel::attach(Arc::clone(heap.core()), r#ref);
-        Ok(Self::new(core.map_err(|error| Failure::Channel(error).receiving())?))
+        let core = core.map_err(|error| Failure::Channel(error).receiving())?;
+        Ok(Self::over(match event {
+            Some(event) => core.with_event(event),
+            None => core,
+        }))
+    }
+
+    #[getter]
+    fn event_fd(&self) -> Option<c_int> {
+        self.core.event().map(|event| event.as_raw_fd())
+    }
+
+    fn fileno(&self) -> PyResult<c_int> {
+        let event = self.core.poll_event().map_err(|error| Failure::Channel(error).receiving())?;
+        Ok(event.as_raw_fd())
     }
 
     #[getter]
@@ -159,10 +207,10 @@ impl Channel {
     ) -> PyResult<bool> {
         let buffers = pin_all(buffers)?;
         if let Ok(payload) = payload.cast::<PyBytes>() {
-            return self.send_parts(py, payload.as_bytes(), &buffers, timeout_s);
+            return send(&self.core, py, payload.as_bytes(), &buffers, timeout_s);
         }
         let payload = Pinned::new(payload)?;
-        self.send_parts(py, payload.bytes(), &buffers, timeout_s)
+        send(&self.core, py, payload.bytes(), &buffers, timeout_s)
     }
 
     #[pyo3(signature = (timeout_s = None))]
@@ -172,10 +220,10 @@ impl Channel {
             self.core.try_recv(&mut bytes).map_err(|error| Failure::Channel(error).receiving())?;
         if taken.is_none() {
             let deadline = deadline_of(timeout_s)?;
-            let received = self.waiting(py, deadline, |core, waiting| core.recv(&mut bytes, waiting));
+            let received = waiting(&self.core, py, deadline, |core, waiting| core.recv(&mut bytes, waiting));
             taken = received.map_err(Failure::receiving)?;
         }
-        taken.map(|taken| self.to_python(py, taken, &bytes)).transpose()
+        taken.map(|taken| to_python(&self.core, py, taken, &bytes)).transpose()
     }
 
     #[pyo3(signature = (limit, timeout_s = None))]
@@ -189,7 +237,7 @@ impl Channel {
         let deadline = deadline_of(timeout_s)?;
         let limit = limit.min(MOST_AT_ONCE);
         if limit > 0 {
-            let received = self.waiting(py, deadline, |core, waiting| {
+            let received = waiting(&self.core, py, deadline, |core, waiting| {
                 core.recv_many(limit, &mut bytes, &mut |taken| found.push(taken), waiting)
             });
             received.map_err(Failure::receiving)?;
@@ -198,7 +246,7 @@ impl Channel {
         let mut start = 0;
         for taken in found {
             let end = if let Taken::Bytes(length) = taken { start + length } else { start };
-            items.append(self.to_python(py, taken, bytes.get(start..end).unwrap_or_default())?)?;
+            items.append(to_python(&self.core, py, taken, bytes.get(start..end).unwrap_or_default())?)?;
             start = end;
         }
         Ok(items)
@@ -227,6 +275,7 @@ impl Channel {
 
     #[getter]
     fn spin_us(&self) -> u64 {
+        learn_to_spin(&self.core);
         self.core.spin_ns() / NANOSECONDS_PER_MICROSECOND
     }
 
@@ -236,7 +285,22 @@ impl Channel {
     }
 }
 
-fn pin_all(buffers: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Pinned>> {
+fn send(
+    core: &CoreChannel,
+    py: Python<'_>,
+    payload: &[u8],
+    buffers: &[Pinned],
+    timeout_s: Option<f64>,
+) -> PyResult<bool> {
+    if buffers.is_empty() && payload.len() <= MAX_INLINE_BYTES {
+        return send_item(core, py, Item::Bytes(payload), || deadline_of(timeout_s));
+    }
+    let mut parts = vec![payload];
+    parts.extend(buffers.iter().map(Pinned::bytes));
+    send_parts(core, py, &parts, || deadline_of(timeout_s))
+}
+
+pub(crate) fn pin_all(buffers: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Pinned>> {
     let Some(buffers) = buffers else { return Ok(Vec::new()) };
     buffers.try_iter()?.map(|buffer| Pinned::new(&buffer?)).collect()
 }

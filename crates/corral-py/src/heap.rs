@@ -144,6 +144,12 @@ impl Block {
         Ok(self.block)
     }
 
+    /// The bytes of the block; its memory lasts as long as this object, and is this process's as long as it was not handed over.
+    pub(crate) fn content(&self) -> &[u8] {
+        // SAFETY: INV-HEAP-4: the block lies in the mapping, which `heap` keeps; it is ours, so nobody of our tree writes meanwhile.
+        unsafe { std::slice::from_raw_parts(self.block.ptr.as_ptr(), self.block.len) }
+    }
+
     /// Lets go without freeing: the block now belongs to a frame. Buffers already exported stay valid memory, but
     /// their contents are the receiver's.
     pub(crate) fn hand_over(&self) -> PyResult<BlockRef> {
@@ -183,10 +189,8 @@ impl Block {
     /// The parts of a block frame, as views that keep the block alive.
     fn parts<'py>(slf: &Bound<'py, Self>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let py = slf.py();
-        let block = slf.get().block()?;
-        // SAFETY: INV-HEAP-4: the block lies in the mapping, which `heap` keeps; it is ours, so nobody of our tree writes meanwhile.
-        let bytes = unsafe { std::slice::from_raw_parts(block.ptr.as_ptr(), block.len) };
-        let parts = parts::read(bytes).map_err(|what| heap_error(HeapError::Damaged(what)))?;
+        slf.get().block()?;
+        let parts = parts::read(slf.get().content()).map_err(|what| heap_error(HeapError::Damaged(what)))?;
         let view = PyMemoryView::from(slf.as_any())?;
         parts
             .into_iter()

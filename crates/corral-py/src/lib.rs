@@ -13,6 +13,7 @@ mod heap;
 mod link;
 mod pipe;
 mod plain;
+mod queue;
 mod sync;
 mod wait;
 
@@ -26,6 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     link::register(module)?;
     pipe::register(module)?;
     plain::register(module)?;
+    queue::register(module)?;
     sync::register(module)?;
     wait::register(module)?;
     Ok(())

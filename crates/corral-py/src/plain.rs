@@ -21,15 +21,21 @@ pub(crate) fn pickle_plain<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, 
     write_plain(value, &mut out).then(|| PyBytes::new(value.py(), &out))
 }
 
-/// Writes the pickle of `value`; false, with a part written perhaps, if it is anything but small and plain.
+/// Appends the pickle of `value`; false, and nothing of it stays, if it is anything but small and plain.
+#[inline]
 pub(crate) fn write_plain(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
     out.extend_from_slice(HEAD);
-    let written = write(value, out, DEPTH).is_some();
+    if write(value, out, start + MOST_BYTES, DEPTH).is_none() {
+        out.truncate(start);
+        return false;
+    }
     out.push(STOP);
-    written
+    true
 }
 
 /// The value of which [`write_plain`] has written the pickle, if it is a single number, text or the like; None: ask `pickle`.
+#[inline]
 pub(crate) fn read_plain<'py>(py: Python<'py>, pickled: &[u8]) -> Option<Bound<'py, PyAny>> {
     let (&opcode, rest) = pickled.strip_prefix(HEAD)?.strip_suffix(&[STOP])?.split_first()?;
     let integer = |value: i64| PyInt::new(py, value).into_any();
@@ -52,15 +58,15 @@ pub(crate) fn read_plain<'py>(py: Python<'py>, pickled: &[u8]) -> Option<Bound<'
     })
 }
 
-fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Option<()> {
-    if out.len() > MOST_BYTES {
+fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, most: usize, depth: usize) -> Option<()> {
+    if out.len() > most {
         return None;
     }
     if value.is_exact_instance_of::<PyInt>() {
         return write_int(value, out);
     }
     if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        return write_tuple(tuple, out, depth.checked_sub(1)?);
+        return write_tuple(tuple, out, most, depth.checked_sub(1)?);
     }
     if value.is_none() {
         out.push(b'N');
@@ -115,7 +121,7 @@ fn write_sized(bytes: &[u8], opcodes: [u8; 2], out: &mut Vec<u8>) -> Option<()> 
     Some(())
 }
 
-fn write_tuple(tuple: &Bound<'_, PyTuple>, out: &mut Vec<u8>, depth: usize) -> Option<()> {
+fn write_tuple(tuple: &Bound<'_, PyTuple>, out: &mut Vec<u8>, most: usize, depth: usize) -> Option<()> {
     let end = match tuple.len() {
         0 => b')',
         1 => 0x85,
@@ -127,7 +133,7 @@ fn write_tuple(tuple: &Bound<'_, PyTuple>, out: &mut Vec<u8>, depth: usize) -> O
         }
     };
     for item in tuple.iter_borrowed() {
-        write(&item, out, depth)?;
+        write(&item, out, most, depth)?;
     }
     out.push(end);
     Some(())

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "arrive",
     "depart",
+    "depart_descriptor",
     "foreign_launch",
     "keep_on_fork",
     "kept_on_fork",
@@ -83,6 +84,15 @@ def depart(heap: Heap, ref: int, keeper: object) -> tuple[Any, int]:
     # The standard library's: its object lives as long as it knows of the child.
     vars(popen).setdefault("_kept_by_corral", []).append(keeper)
     return popen.DupFd(popen.duplicate_for_child(heap.fileno())), ref
+
+
+def depart_descriptor(fd: int) -> Any:
+    """Return what stands for a descriptor in the pickle of a launch; its `detach()` gives it in the child."""
+    launch = passing.current()
+    if launch is not None:
+        return launch.DupFd(fd)
+    popen = foreign_launch()
+    return popen.DupFd(popen.duplicate_for_child(fd))
 
 
 def arrive(where: tuple[DupFd | None, int]) -> tuple[Heap, int]:

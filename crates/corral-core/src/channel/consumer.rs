@@ -61,7 +61,7 @@ impl Channel {
         self.entered(layout::CONSUMERS_AT, None::<&mut Waiting<'_, ChannelError>>, |me| {
             self.recv_now(me, 1, sink, &mut |item| taken = Some(item))
         })?;
-        self.announce_room(u64::from(taken.is_some()))?;
+        self.received(u64::from(taken.is_some()))?;
         Ok(taken)
     }
 
@@ -100,6 +100,7 @@ impl Channel {
                     if closed {
                         return Err(ChannelError::Closed.into());
                     }
+                    self.quiet_event()?;
                     let ready = || self.length() != 0 || self.is_closed();
                     if !self.wait_until(layout::ITEMS_BELL_AT, waiting, ready)? {
                         return Ok(0);
@@ -113,7 +114,7 @@ impl Channel {
             match entered {
                 Some(0) => {}
                 Some(count) => {
-                    self.announce_room(count)?;
+                    self.received(count)?;
                     return Ok(count);
                 }
                 None => return Ok(0),
@@ -121,9 +122,12 @@ impl Channel {
         }
     }
 
-    /// Tells producers that wait for room of so many items less.
+    /// Tells who wants to know of so many items less: producers that wait for room, pollers.
     #[inline]
-    fn announce_room(&self, items: u64) -> Result<(), ChannelError> {
+    fn received(&self, items: u64) -> Result<(), ChannelError> {
+        if items > 0 {
+            self.quiet_event()?;
+        }
         if items > 0 && (self.bounds.items != 0 || self.bounds.bytes != 0) {
             // One item less may be room for many, if bytes are what is bounded.
             let count =

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! the channel's block (4096 bytes; its owner is OBJECT for ever)
-//!    0  MAGIC  MAX_ITEMS  CAPACITY_BYTES  CLOSED          written once, or seldom
-//!  128  the producers' side: tenure, committed, two cursors, GROWTH, ITEM, ITEM_TARGET
+//!    0  MAGIC  MAX_ITEMS  CAPACITY_BYTES  CLOSED  POLLED        written once, or seldom
+//!  128  the producers' side: tenure, committed, two cursors, GROWTH, ITEM, ITEM_TARGET, READABLE
 //!  384  the consumers' side: tenure, committed, two cursors, RETIRING, ADOPTED, ADOPTED_NUMBER
-//!  640  ITEMS_BELL       768  ROOM_BELL
+//!  640  ITEMS_BELL       768  ROOM_BELL       896  DONE  LAST_ZERO  DONE_BELL
 //!
 //! a side's committed word:   count of items << 1 | flip;     a side's cursor `flip` is the one that counts
 //! a cursor:                  segment reference << 32 | offset,   bytes of all items so far
@@ -29,11 +29,15 @@ pub(super) const MAGIC_AT: usize = 0;
 pub(super) const MAX_ITEMS_AT: usize = 8;
 pub(super) const CAPACITY_AT: usize = 16;
 pub(super) const CLOSED_AT: usize = 24;
+pub(super) const POLLED_AT: usize = 28;
 
 pub(super) const PRODUCERS_AT: usize = 128;
 pub(super) const CONSUMERS_AT: usize = 384;
 pub(super) const ITEMS_BELL_AT: usize = 640;
 pub(super) const ROOM_BELL_AT: usize = 768;
+pub(super) const DONE_AT: usize = 896;
+pub(super) const LAST_ZERO_AT: usize = 904;
+pub(super) const DONE_BELL_AT: usize = 912;
 
 // Within a side.
 pub(super) const TENURE: usize = 0;
@@ -45,6 +49,8 @@ pub(super) const CURSOR_BYTES: usize = 16;
 pub(super) const GROWTH_AT: usize = PRODUCERS_AT + 64;
 pub(super) const ITEM_AT: usize = PRODUCERS_AT + 72;
 pub(super) const ITEM_TARGET_AT: usize = PRODUCERS_AT + 80;
+/// Was the event signalled, and not drained since?
+pub(super) const READABLE_AT: usize = PRODUCERS_AT + 88;
 
 // Intents of whoever holds the consumers' tenure.
 pub(super) const RETIRING_AT: usize = CONSUMERS_AT + 64;

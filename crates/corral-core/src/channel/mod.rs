@@ -24,6 +24,8 @@
 //! See: decision record 0010.
 
 mod consumer;
+mod done;
+mod event;
 pub mod item;
 pub mod layout;
 mod producer;
@@ -33,6 +35,7 @@ mod side;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,8 +130,13 @@ pub struct Channel {
     region: Region,
     bounds: Bounds,
     spin_ns: AtomicU64,
+    /// Readable while there are items, once it is polled.
+    event: Option<OwnedFd>,
     /// What waiting has taught, for items and for room; a second thread at once does without.
     spins: [Exclusive<Spin>; 2],
+    /// In place of this process's identity.
+    #[cfg(test)]
+    acts_as: AtomicU64,
 }
 
 impl Channel {
@@ -182,7 +190,23 @@ impl Channel {
             return Err(ChannelError::Damaged("a channel is larger than its block"));
         }
         let spins = [Exclusive::new(Spin::default()), Exclusive::new(Spin::default())];
-        Ok(Self { heap, reference, region, bounds, spin_ns: AtomicU64::new(0), spins })
+        Ok(Self {
+            heap,
+            reference,
+            region,
+            bounds,
+            spin_ns: AtomicU64::new(0),
+            event: None,
+            spins,
+            #[cfg(test)]
+            acts_as: AtomicU64::new(0),
+        })
+    }
+
+    /// The channel with an eventfd by which it can be polled: if one has it, all who use the channel must.
+    #[must_use]
+    pub fn with_event(self, event: OwnedFd) -> Self {
+        Self { event: Some(event), ..self }
     }
 
     /// What names the channel in every process that has its heap.
@@ -249,7 +273,7 @@ impl Channel {
         step!("close.closed");
         many::ring(self.half(layout::ITEMS_BELL_AT)?, u32::MAX);
         many::ring(self.half(layout::ROOM_BELL_AT)?, u32::MAX);
-        Ok(())
+        self.refresh_event()
     }
 
     /// Was it closed?
@@ -265,6 +289,19 @@ impl Channel {
     /// [`HeapError::OwnerAlive`] when it isn't dead.
     pub fn recover(&self, identity: u64) -> Result<u64, ChannelError> {
         Ok(self.heap.recover(identity)?)
+    }
+
+    #[cfg(not(test))]
+    #[inline]
+    #[allow(clippy::unused_self, reason = "tests act as others")]
+    fn me(&self) -> u64 {
+        identity::current()
+    }
+
+    #[cfg(test)]
+    fn me(&self) -> u64 {
+        let other = self.acts_as.load(Ordering::Relaxed);
+        if other == 0 { identity::current() } else { other }
     }
 
     #[inline]
@@ -322,7 +359,7 @@ impl Channel {
         waiting: Option<&mut Waiting<'_, E>>,
         body: impl FnOnce(u64) -> Result<R, ChannelError>,
     ) -> Result<Option<R>, E> {
-        let me = identity::current();
+        let me = self.me();
         let tenure = Tenure::over(&self.region, side + layout::TENURE).map_err(ChannelError::from)?;
         let got = match waiting {
             None => tenure.take(me).then_some(Got::Free),
@@ -351,6 +388,7 @@ impl Channel {
             tenure.release();
             return result;
         };
+        // Its work is not lost with what is damaged: that is an error of everybody's.
         let result = self.repair(side).and_then(|()| body());
         tenure.release();
         // After the release, since it looks at every block. Alive after all, or damaged: nothing to be done about it here.

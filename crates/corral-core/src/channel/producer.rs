@@ -46,27 +46,29 @@ impl Channel {
         item: Item<'_>,
         waiting: &mut Waiting<'_, E>,
     ) -> Result<bool, E> {
-        Ok(self.send_many(&[item], waiting)? == 1)
+        let mut sent = 0;
+        self.send_many(&[item], &mut sent, waiting)?;
+        Ok(sent == 1)
     }
 
-    /// Sends items in order, with nobody's between as far as there is room, waiting for room; how many were sent in time.
+    /// Sends items in order, with nobody's between as far as there is room, waiting for room; `sent` counts those that were.
     ///
     /// # Errors
     ///
-    /// As [`Self::try_send`], for the first that was not sent, and what `waiting` says. Those before it are sent.
+    /// As [`Self::try_send`], for the first that was not sent, and what `waiting` says.
     pub fn send_many<E: From<ChannelError>>(
         &self,
         items: &[Item<'_>],
+        sent: &mut usize,
         waiting: &mut Waiting<'_, E>,
-    ) -> Result<usize, E> {
-        let mut done = 0;
-        while let Some(rest) = items.get(done..).filter(|rest| !rest.is_empty()) {
+    ) -> Result<(), E> {
+        while let Some(rest) = items.get(*sent..).filter(|rest| !rest.is_empty()) {
             let attempt =
                 self.entered(layout::PRODUCERS_AT, Some(&mut *waiting), |me| self.send_now(me, rest));
             match attempt? {
                 Some(Attempt::Sent(count)) => {
+                    *sent += count;
                     self.announce(count)?;
-                    done += count;
                 }
                 Some(Attempt::NoRoom) => {
                     let bytes = rest.first().map_or(0, Item::bytes);
@@ -78,7 +80,7 @@ impl Channel {
                 None => break,
             }
         }
-        Ok(done)
+        Ok(())
     }
 
     /// As [`Self::try_send`]; `committed` is called after the commit, still in the producers' turn.
@@ -326,6 +328,8 @@ impl<'a> Batch<'a> {
         if self.items == 0 {
             return Ok(());
         }
+        // Before the commit: a kill between leaves the event readable for nothing, and not silent for an item.
+        self.channel.signal_event()?;
         self.side.commit(self.channel, layout::PRODUCERS_AT, self.items)?;
         self.items = 0;
         if self.grown {

@@ -20,6 +20,9 @@ impl Channel {
         };
         // It may have committed and not told anybody.
         many::ring(self.half(bell)?, u32::MAX);
+        if side == layout::PRODUCERS_AT {
+            self.set_event()?;
+        }
         outcome
     }
 

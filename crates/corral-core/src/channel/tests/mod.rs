@@ -136,7 +136,8 @@ fn many_are_sent_and_received_at_once_also_across_segments() {
     let here = bounded(Bounds { items: 5000, bytes: 0 });
     let contents: Vec<Vec<u8>> = (0..6000_u32).map(|number| number.to_le_bytes().repeat(9)).collect();
     let items: Vec<Item<'_>> = contents.iter().map(|bytes| Item::Bytes(bytes)).collect();
-    let sent = waiting(Deadline::PASSED, |waiting| here.send_many(&items, waiting)).unwrap();
+    let mut sent = 0;
+    waiting(Deadline::PASSED, |waiting| here.send_many(&items, &mut sent, waiting)).unwrap();
     assert_eq!(sent, 5000);
     let (mut bytes, mut count) = (Vec::new(), 0);
     while count < 5000 {
