@@ -7,6 +7,7 @@ imports it. To the user all of them live in `corral.errors`.
 from __future__ import annotations
 
 import queue
+from _pickle import UnpicklingError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import TimeoutError as MultiprocessingTimeoutError
 
@@ -15,6 +16,15 @@ from corral.errors import ChannelError, PoolError, TaskError, describe_exit
 
 class TaskTimeout(TaskError, MultiprocessingTimeoutError, TimeoutError):
     """A result was not ready in time; the task goes on."""
+
+    __module__ = "corral.errors"
+
+
+class DecodeError(TaskError, UnpicklingError, BrokenProcessPool):
+    """What arrived cannot be rebuilt into an object here.
+
+    The standard library's executor is broken then; ours goes on.
+    """
 
     __module__ = "corral.errors"
 

@@ -4,8 +4,9 @@ Each also inherits what a user of the standard library already catches (in brack
 
     CorralError
     ├── TaskError                   one task failed, for a reason that is not its function's exception
-    │   ├── EncodeError             what was to be sent cannot be pickled    [pickle.PicklingError, TypeError]
-    │   ├── DecodeError             what arrived cannot be rebuilt             [pickle.UnpicklingError]
+    │   ├── EncodeError             what was to be sent cannot be pickled    [pickle.PicklingError, TypeError,
+    │   │                               multiprocessing.pool's MaybeEncodingError; what pickling it raised]
+    │   ├── DecodeError       late  what arrived cannot be rebuilt [pickle.UnpicklingError, BrokenProcessPool]
     │   ├── TaskTimeout       late  not ready in time            [multiprocessing.TimeoutError, TimeoutError]
     │   ├── WorkerLost        late  its worker died meanwhile    [concurrent.futures BrokenProcessPool]
     │   └── PoisonTask        late  it killed worker after worker              [WorkerLost]
@@ -37,12 +38,13 @@ default cannot stand in for.
 from __future__ import annotations
 
 # The very classes that `pickle` re-exports, without `pickle`, whose import costs more than all of corral's.
-from _pickle import PicklingError, UnpicklingError
+from _pickle import PicklingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral._errors_late import ChannelEmpty as ChannelEmpty
     from corral._errors_late import ChannelFull as ChannelFull
+    from corral._errors_late import DecodeError as DecodeError
     from corral._errors_late import PoisonTask as PoisonTask
     from corral._errors_late import PoolBroken as PoolBroken
     from corral._errors_late import TaskTimeout as TaskTimeout
@@ -75,7 +77,9 @@ __all__ = [
     "describe_exit",
 ]
 
-_LATE = frozenset({"ChannelEmpty", "ChannelFull", "PoisonTask", "PoolBroken", "TaskTimeout", "WorkerLost"})
+_LATE = frozenset(
+    {"ChannelEmpty", "ChannelFull", "DecodeError", "PoisonTask", "PoolBroken", "TaskTimeout", "WorkerLost"}
+)
 
 
 class CorralError(Exception):
@@ -87,11 +91,21 @@ class TaskError(CorralError):
 
 
 class EncodeError(TaskError, PicklingError, TypeError):
-    """An object cannot be sent; the message names it and the path that leads to it."""
+    """An object cannot be sent; the message names it and the path that leads to it.
 
+    Attributes:
+        exc: What pickling it raised, as text.
+        value: What was to be sent, as text.
+    """
 
-class DecodeError(TaskError, UnpicklingError):
-    """What arrived cannot be rebuilt into an object here."""
+    def __init__(self, message: str = "", *, exc: str = "", value: str = "") -> None:
+        super().__init__(message)
+        self.exc = exc
+        self.value = value
+
+    def __str__(self) -> str:
+        # That of another base may want other arguments.
+        return Exception.__str__(self)
 
 
 class PoolError(CorralError):
@@ -148,6 +162,11 @@ class RemoteTraceback(Exception):
     def __init__(self, text: str = "") -> None:
         super().__init__(text)
         self.text = text
+
+    @property
+    def tb(self) -> str:
+        """The text, by the standard library's name."""
+        return self.text
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'

@@ -27,8 +27,8 @@ from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.future import TaskFuture
 from corral._engine.obituary import again, pool_broken
-from corral._engine.stream import ItemFailure, Stream
-from corral.pool import start_method
+from corral._engine.stream import END, ItemFailure, Stream
+from corral.errors import RemoteTraceback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ __all__ = [
     "wait",
 ]
 
+_RemoteTraceback = RemoteTraceback  # a private name of the standard library's that programs use
 TimeoutError = TimeoutError  # noqa: A001, PLW0127 - the name belongs to the module's interface
 
 
@@ -102,7 +103,9 @@ class ProcessPoolExecutor(Executor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
-        method = start_method(mp_context)
+        context = _context(mp_context, replaces=max_tasks_per_child is not None)
+        method = context.get_start_method()
+        self._mp_context = context
         self._max_workers = max_workers
         self._owner = os.getpid()
         count = itertools.count(1)
@@ -221,20 +224,35 @@ class ProcessPoolExecutor(Executor):
         self._engine.terminate(pool_broken("the executor's workers were killed", None), kill=True)
 
 
+def _context(asked: Any, *, replaces: bool) -> Any:
+    """Return the context that an executor starts its workers by; `replaces`: also later on.
+
+    Raises:
+        ValueError: it would fork this process again and again, which by then may run threads.
+    """
+    from corral.context import get_context
+
+    context = get_context(asked) if asked is None or isinstance(asked, str) else asked
+    if replaces and context.get_start_method() == "fork":
+        if asked is not None:
+            raise ValueError("max_tasks_per_child is incompatible with the start method 'fork'; use another")
+        return get_context("spawn")
+    return context
+
+
 def _results(stream: Stream, deadline: float | None) -> Iterator[Any]:
     # A generator, as the standard library's: the first exception ends it, and closing it cancels the rest.
     try:
         while True:
             try:
-                value = stream.advance(None if deadline is None else max(0.0, deadline - monotonic()))
+                stream.fetch(None if deadline is None else max(0.0, deadline - monotonic()))
             except StopIteration:
                 return
-            if type(value) is ItemFailure:
-                raise value.error
-            yield value
-            for value in stream.values:
+            while stream.flawed and (value := next(stream.values, END)) is not END:
                 if type(value) is ItemFailure:
                     raise value.error
                 yield value
+            # No value has a name here while the caller has it, who may be the only one to need it.
+            yield from stream.values
     finally:
         stream.drop()

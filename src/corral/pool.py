@@ -16,7 +16,7 @@ from corral._engine.calls import Call, MapCall, call_task
 from corral._engine.engine import Engine
 from corral._engine.obituary import again
 from corral._engine.stream import END, ItemFailure, Stream
-from corral.errors import PoolClosed
+from corral.errors import EncodeError, PoolClosed, RemoteTraceback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     from corral._engine.ports import Child
 
-__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool"]
+__all__ = [
+    "ApplyResult",
+    "AsyncResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "MaybeEncodingError",
+    "Pool",
+    "RemoteTraceback",
+]
+
+MaybeEncodingError = EncodeError
 
 _SIZED = (list, tuple, range)
 
@@ -232,7 +243,8 @@ class Pool:
             processes = cpu_count()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
-        if maxtasksperchild is not None and maxtasksperchild <= 0:
+        limit: object = maxtasksperchild  # whatever it is
+        if limit is not None and not (isinstance(limit, int) and limit > 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")

@@ -69,6 +69,27 @@ def raise_exit(code: int) -> None:
     sys.exit(code)
 
 
+def fail_at_length(size: int) -> None:
+    raise ValueError("x" * size)
+
+
+class Refuses:
+    def __reduce__(self) -> Any:
+        raise LookupError("not me")
+
+
+def a_refusal(_: Any = None) -> Refuses:
+    return Refuses()
+
+
+class Weighty:
+    """An object that can be referred to weakly."""
+
+
+def weighty(_: Any = None) -> Weighty:
+    return Weighty()
+
+
 def a_lock(_: Any = None) -> Any:
     return threading.Lock()
 

@@ -7,6 +7,7 @@ import concurrent.futures
 import operator
 import threading
 import time
+import weakref
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
@@ -258,6 +259,27 @@ def test_workers_start_as_work_comes() -> None:
         assert len(executor._processes) == 1
 
 
+def test_map_keeps_nothing_of_what_it_has_handed_out(executor: ProcessPoolExecutor) -> None:
+    for chunksize in (1, 4, None):
+        for value in executor.map(tasks.weighty, range(8), chunksize=chunksize):
+            seen = weakref.ref(value)
+            del value
+            assert seen() is None
+
+
+def test_a_result_that_does_not_load_looks_like_a_broken_pool(executor: ProcessPoolExecutor) -> None:
+    error = executor.submit(tasks.bad_result).exception(30)
+    assert isinstance(error, corral.DecodeError)
+    assert isinstance(error, BrokenProcessPool)
+    assert executor.submit(tasks.square, 2).result(30) == 4
+
+
+def test_workers_that_are_replaced_are_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corral.context._default_context._actual_context", corral.get_context("fork"))
+    with ProcessPoolExecutor(1, max_tasks_per_child=1) as executor:
+        assert executor._mp_context.get_start_method() == "spawn"
+
+
 def test_max_tasks_per_child() -> None:
     with ProcessPoolExecutor(1, max_tasks_per_child=2) as executor:
         pids = [executor.submit(tasks.pid).result(30) for _ in range(6)]
@@ -311,6 +333,7 @@ def test_the_workers_can_be_stopped(how: str, tmp_path: Path) -> None:
         ({"initializer": 1}, TypeError),
         ({"max_tasks_per_child": 0}, ValueError),
         ({"max_tasks_per_child": 2.5}, TypeError),
+        ({"max_tasks_per_child": 1, "mp_context": "fork"}, ValueError),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Exception]) -> None:

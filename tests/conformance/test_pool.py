@@ -10,7 +10,7 @@ import pytest
 from tests.conformance import tasks
 
 import corral
-from corral.pool import Pool
+from corral.pool import MaybeEncodingError, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -210,6 +210,34 @@ def test_a_result_that_cannot_be_pickled_is_an_error(pool: Pool) -> None:
         pool.map(tasks.a_lock, [1, 2])
 
 
+def test_what_pickling_raised_can_be_caught_too(pool: Pool) -> None:
+    with pytest.raises(LookupError, match="not me") as caught:
+        pool.map(tasks.identity, [tasks.Refuses()])
+    assert isinstance(caught.value, corral.EncodeError)
+    with pytest.raises(MaybeEncodingError, match="not me") as returned:
+        pool.apply(tasks.a_refusal)
+    assert isinstance(returned.value, LookupError)
+    assert "not me" in returned.value.exc
+    assert "Refuses" in returned.value.value
+
+
+def test_a_failure_as_long_as_a_book_arrives(pool: Pool) -> None:
+    with pytest.raises(ValueError, match=r"^x+$") as caught:
+        pool.map(tasks.fail_at_length, [1 << 21])
+    assert len(str(caught.value)) == 1 << 21
+
+
+def test_what_the_input_raises_costs_the_chunk_that_was_being_pulled(pool: Pool) -> None:
+    def items() -> Iterator[int]:
+        yield from range(7)
+        raise LookupError("no more")
+
+    results = pool.imap(tasks.square, items(), chunksize=2)
+    assert [next(results) for _ in range(6)] == [x * x for x in range(6)]
+    with pytest.raises(LookupError, match="no more"):
+        next(results)
+
+
 def test_a_result_that_does_not_load_is_an_error(pool: Pool) -> None:
     with pytest.raises(corral.DecodeError, match="boom at load"):
         pool.apply(tasks.bad_result)
@@ -356,7 +384,9 @@ def test_many_threads_share_a_pool(fresh: Pool) -> None:
     assert sum(sums) == sum(x * x for x in range(400))
 
 
-@pytest.mark.parametrize("arguments", [{"processes": 0}, {"processes": -1}, {"maxtasksperchild": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"processes": 0}, {"processes": -1}, {"maxtasksperchild": 0}, {"maxtasksperchild": 0.5}]
+)
 def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         Pool(**arguments)

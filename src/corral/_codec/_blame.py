@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from corral.errors import EncodeError
+
 MAX_DEPTH = 12
 MAX_CHILDREN = 1000
 
@@ -36,7 +38,31 @@ class explained:  # noqa: N801 - reads as a word of the with statement
         from corral.errors import EncodeError
 
         if isinstance(exc, Exception) and not isinstance(exc, EncodeError):
-            raise EncodeError(blame(self.obj, exc, self.what)) from exc
+            made = _error_like(type(exc), blame(self.obj, exc, self.what))
+            made.exc = f"{type(exc).__name__}: {exc}"
+            made.value = _describe(self.obj)
+            raise made from exc
+
+
+def _error_like(kind: type[Exception], message: str) -> EncodeError:
+    """Make an EncodeError that is also caught by whom the original exception would be."""
+    from corral.errors import EncodeError
+
+    if issubclass(EncodeError, kind):
+        return EncodeError(message)
+    try:
+        cls: type[EncodeError] = type(
+            EncodeError.__name__,
+            (EncodeError, kind),
+            {
+                "__doc__": EncodeError.__doc__,
+                "__module__": EncodeError.__module__,
+                "__reduce__": lambda self: (_error_like, (kind, message), self.__dict__),
+            },
+        )
+        return cls(message)
+    except Exception:  # two classes that don't mix
+        return EncodeError(message)
 
 
 def blame(obj: object, exc: Exception, what: str = "") -> str:

@@ -48,6 +48,8 @@ def decode_failure(data: bytes | memoryview) -> BaseException:
     except Exception as trouble:
         return DecodeError(f"a task failed, and its exception cannot be rebuilt: {_describe(trouble)}")
     exc = rebuilt[0]
+    if phase == "decoding" and not isinstance(exc, DecodeError):  # such as SystemExit
+        exc = DecodeError(f"cannot rebuild what arrived: {_describe(exc)}")
     remote = RemoteTraceback(text)
     remote.__cause__ = exc.__cause__
     if phase != "running":

@@ -88,7 +88,7 @@ def _chunk_outcome(
         values, failures = load(body)
         return values, [(index, decode_failure(data)) for index, data in failures]
     if kind == wire.CHUNK_FAILED:
-        index, data = loads(body)
+        index, data = load(body)
         return [], [(index, decode_failure(data))]
     error = failure(body)
     return [None] * count, [(index, error) for index in range(count)]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from itertools import repeat, starmap
+from itertools import islice, repeat, starmap
 
 from corral._channel import wire
 from corral._codec import define
@@ -49,6 +49,10 @@ class ItemFailure:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+class _Flawed(list[object]):
+    """The values of a chunk with failures among them."""
 
 
 class Stream:
@@ -97,6 +101,7 @@ class Stream:
         self._listed = False
         self._input_over = False
         self.values: Iterator[Any] = iter(())
+        self.flawed = False  # whether there are failures among them
 
     # The consumer's side.
 
@@ -126,12 +131,16 @@ class Stream:
 
     def advance(self, timeout_s: float | None = None) -> Any:
         """As `next`, when the chunk at hand is used up; a failure is returned, not raised."""
+        self.fetch(timeout_s)
+        return next(self.values)
+
+    def fetch(self, timeout_s: float | None = None) -> None:
+        """Have the next chunk at hand, when that before it is used up; raises as `next` does."""
         while not self._take():
             self._list()  # again, should an interruption have come before it was done
             if not self._engine.wait_for(self, timeout_s):
                 raise TimeoutError
         self._list()
-        return next(self.values)
 
     def _take(self) -> bool:
         """Make the next chunk the one at hand, if it is there.
@@ -148,16 +157,25 @@ class Stream:
                 self._condition.notify_all()
                 return False
             chunk = ready[first]
-            values, size = iter(chunk), len(chunk)
+            size = len(chunk)
+            # Not an iterator over the chunk, which would keep what it has handed out.
+            values = starmap(deque(chunk).popleft, repeat((), size))
+            flawed = type(chunk) is _Flawed
             # No call in between, where a signal's handler might raise.
             del ready[first]
             self._handed += size
             self.values = values
+            self.flawed = flawed
             self._condition.notify_all()
         return True
 
     def _over(self) -> bool:
         return not (self._outstanding or self._ready) and self.exhausted
+
+    @property
+    def batch(self) -> int:
+        """How many items are pulled from an input that may block before any is sent."""
+        return min(self._chunker.next_size(None), self._window()) if self._chunker.is_fixed else 1
 
     @property
     def exhausted(self) -> bool:
@@ -297,7 +315,7 @@ class Stream:
             payload, buffers, needs = shielded(encode_items, items, self._engine.snapshot)
         except BaseException as error:
             if len(items) == 1:
-                self._arrived(first, [ItemFailure(error)])
+                self._arrived(first, _Flawed([ItemFailure(error)]))
                 return None
             # Find out which: each on its own, the good ones by way of the queue for single tasks.
             for offset, item in enumerate(items):
@@ -318,7 +336,7 @@ class Stream:
         first, end = task.span
         values, failures = chunk_outcome(kind, body, end - first)
         if failures:
-            values = list(values)
+            values = _Flawed(values)
             for index, error in failures:
                 values[index] = ItemFailure(error)
         self._chunker.measured(end - first, elapsed_ns)
@@ -329,7 +347,7 @@ class Stream:
         if task.span is None:
             return
         first, end = task.span
-        self._arrived(first, [ItemFailure(error) for _ in range(end - first)], task)
+        self._arrived(first, _Flawed(ItemFailure(error) for _ in range(end - first)), task)
 
     def abandon(self, error: BaseException) -> None:
         """The pool ended before all was sent (`Source`): the consumer hears of it once, in place."""
@@ -338,7 +356,7 @@ class Stream:
             if self.exhausted:
                 return
             self._empty_input()
-            self._ready[self._next] = [ItemFailure(error)]
+            self._ready[self._next] = _Flawed([ItemFailure(error)])
             self._condition.notify_all()
 
     def _arrived(self, first: int, outcomes: Sequence[Any], task: Task | None = None) -> None:
@@ -388,7 +406,7 @@ class Stream:
                 return
             self._input_over = True
             if error is not None:
-                self._ready[self._next + len(self._pulled)] = [ItemFailure(error)]
+                self._ready[self._next + len(self._pulled)] = _Flawed([ItemFailure(error)])
             self._condition.notify_all()
         self._engine.look_again()
 
@@ -407,8 +425,9 @@ class Puller:
     def _pull(self) -> None:
         stream = self._stream
         try:
-            for item in self._iterator:
-                if not stream.pulled(item):
+            # A chunk of the caller's size is pulled as a whole: what raises in the midst of it costs all.
+            while batch := list(islice(self._iterator, stream.batch)):
+                if not all(map(stream.pulled, batch)):
                     break
         except BaseException as error:
             stream.input_over(error)

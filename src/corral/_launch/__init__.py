@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "Child", "at_exit", "begin", "heap", "launch", "parent_fd", "parents_heap", "warm_up"]
 
-METHODS = ("forkserver", "spawn", "fork")
+METHODS = ("fork", "spawn", "forkserver")
 """The start methods of this system, the default first."""
 
 

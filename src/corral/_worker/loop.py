@@ -206,7 +206,8 @@ class _Worker:
 
     def _first_failed(self, task_id: int, failures: list[tuple[int, bytes]]) -> None:
         link = self._link
-        link.reply(wire.CHUNK_FAILED, task_id, link.elapsed_ns(), encode_reply(failures[0]).payload)
+        payload, buffers, _ = encode_reply(failures[0])
+        link.reply(wire.CHUNK_FAILED, task_id, link.elapsed_ns(), payload, buffers)
 
     def _answer_chunk(self, task_id: int, values: list[Any], failures: list[tuple[int, bytes]]) -> None:
         link = self._link
