@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from multiprocessing.context import ProcessError as ProcessError
     from multiprocessing.context import TimeoutError as TimeoutError  # noqa: A004 - the name it has there
 
+    from corral.context import Array as Array
     from corral.context import JoinableQueue as JoinableQueue
     from corral.context import Lock as Lock
     from corral.context import Pipe as Pipe
     from corral.context import Process as Process
     from corral.context import Queue as Queue
+    from corral.context import RawArray as RawArray
+    from corral.context import RawValue as RawValue
     from corral.context import RLock as RLock
     from corral.context import SimpleQueue as SimpleQueue
+    from corral.context import Value as Value
     from corral.context import cpu_count as cpu_count
     from corral.context import freeze_support as freeze_support
     from corral.context import get_all_start_methods as get_all_start_methods
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Array",
     "AuthenticationError",
     "BufferTooShort",
     "ChannelBroken",
@@ -94,12 +99,15 @@ __all__ = [
     "ProcessPoolExecutor",
     "Queue",
     "RLock",
+    "RawArray",
+    "RawValue",
     "RemoteTraceback",
     "SimpleQueue",
     "SyncError",
     "TaskError",
     "TaskTimeout",
     "TimeoutError",
+    "Value",
     "WorkerLost",
     "active_children",
     "as_completed",
@@ -129,6 +137,7 @@ _SUBMODULES = frozenset(
         "process",
         "queues",
         "shared_memory",
+        "sharedctypes",
         "synchronize",
     }
 )
@@ -171,6 +180,10 @@ _ROOMS = {
     "JoinableQueue": "corral.context",
     "Queue": "corral.context",
     "SimpleQueue": "corral.context",
+    "Array": "corral.context",
+    "RawArray": "corral.context",
+    "RawValue": "corral.context",
+    "Value": "corral.context",
     "cpu_count": "corral.context",
     "freeze_support": "corral.context",
     "get_all_start_methods": "corral.context",

@@ -111,6 +111,25 @@ class BaseContext:
         """Return a queue with no more than `put`, `get`, `empty` and `close`."""
         return _module("corral.queues").SimpleQueue(ctx=self.get_context())
 
+    def Value(self, typecode_or_type: str | type[Any], *args: Any, lock: Any = True) -> Any:
+        """Return a ctypes object in shared memory, with a lock around every access unless `lock` is False."""
+        return _module("corral.sharedctypes").Value(
+            typecode_or_type, *args, lock=lock, ctx=self.get_context()
+        )
+
+    def Array(self, typecode_or_type: str | type[Any], size_or_initializer: Any, *, lock: Any = True) -> Any:
+        """Return a ctypes array in shared memory, with a lock around every access unless `lock` is False."""
+        make = _module("corral.sharedctypes").Array
+        return make(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def RawValue(self, typecode_or_type: str | type[Any], *args: Any) -> Any:
+        """Return a ctypes object in shared memory, without a lock."""
+        return _module("corral.sharedctypes").RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: str | type[Any], size_or_initializer: Any) -> Any:
+        """Return a ctypes array in shared memory, without a lock."""
+        return _module("corral.sharedctypes").RawArray(typecode_or_type, size_or_initializer)
+
     def freeze_support(self) -> None:
         """Do nothing: only frozen executables on Windows need it."""
 
@@ -330,6 +349,10 @@ RLock = _default_context.RLock
 JoinableQueue = _default_context.JoinableQueue
 Queue = _default_context.Queue
 SimpleQueue = _default_context.SimpleQueue
+Array = _default_context.Array
+RawArray = _default_context.RawArray
+RawValue = _default_context.RawValue
+Value = _default_context.Value
 cpu_count = _default_context.cpu_count
 freeze_support = _default_context.freeze_support
 get_all_start_methods = _default_context.get_all_start_methods

@@ -83,6 +83,12 @@ impl Region {
         base.cast::<u64>().is_aligned().then_some(Self { base, length })
     }
 
+    /// Its first byte, for whoever answers for what is done there.
+    #[must_use]
+    pub fn start(&self) -> NonNull<u8> {
+        self.base
+    }
+
     /// Bytes of the region.
     #[must_use]
     pub fn length(&self) -> usize {

@@ -114,7 +114,7 @@ impl Heap {
 }
 
 /// Runs `call` without the GIL when it may have to map the pages of a large block.
-fn released_for<T: Send>(py: Python<'_>, size: usize, call: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn released_for<T: Send>(py: Python<'_>, size: usize, call: impl FnOnce() -> T + Send) -> T {
     if size >= POPULATE_BYTES { py.detach(call) } else { call() }
 }
 

@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 
 mod buffer;
+mod cells;
 mod channel;
 #[cfg(feature = "fault")]
 mod fault;
@@ -23,6 +24,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     channel::register(module)?;
     #[cfg(feature = "fault")]
     fault::register(module)?;
+    cells::register(module)?;
     heap::register(module)?;
     link::register(module)?;
     pipe::register(module)?;

@@ -25,7 +25,7 @@ from corral._native import Heap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any, NoReturn, Protocol
 
     from corral._launch.passing import DupFd
 
@@ -40,10 +40,12 @@ __all__ = [
     "depart",
     "depart_descriptor",
     "foreign_launch",
+    "is_launching",
     "keep_on_fork",
     "kept_on_fork",
     "own_fork",
     "recover",
+    "refuse",
     "register",
 ]
 
@@ -58,6 +60,22 @@ _given_away: dict[int, object] = {}
 """What existed when the program forked by itself."""
 _own_forks: set[int] = set()
 """The threads in which `launch` forks: it keeps what the child uses, for as long as the child lives."""
+
+
+def is_launching() -> bool:
+    """Tell whether this thread is encoding for the launch of a process, ours or the standard library's."""
+    return passing.current() is not None or foreign_launch() is not None
+
+
+def refuse(obj: object) -> NoReturn:
+    """Refuse to pickle an object outside of a launch.
+
+    Raises:
+        RuntimeError: always, with the standard library's message.
+    """
+    raise RuntimeError(
+        f"{type(obj).__name__} objects should only be shared between processes through inheritance"
+    )
 
 
 def depart(heap: Heap, ref: int, keeper: object) -> tuple[Any, int]:
@@ -78,12 +96,15 @@ def depart(heap: Heap, ref: int, keeper: object) -> tuple[Any, int]:
         return (None if heap is tree.heap() else launch.heap(heap)), ref
     popen = foreign_launch()
     if popen is None:
-        raise RuntimeError(
-            f"{type(keeper).__name__} objects should only be shared between processes through inheritance"
-        )
+        refuse(keeper)
     # The standard library's: its object lives as long as it knows of the child.
     vars(popen).setdefault("_kept_by_corral", []).append(keeper)
-    return popen.DupFd(popen.duplicate_for_child(heap.fileno())), ref
+    # It takes no descriptor twice.
+    heaps: dict[int, Any] = vars(popen).setdefault("_heaps_of_corral", {})
+    fd = heap.fileno()
+    if fd not in heaps:
+        heaps[fd] = popen.DupFd(popen.duplicate_for_child(fd))
+    return heaps[fd], ref
 
 
 def depart_descriptor(fd: int) -> Any:
@@ -100,7 +121,9 @@ def arrive(where: tuple[DupFd | None, int]) -> tuple[Heap, int]:
     descriptor, ref = where
     if descriptor is None:
         return tree.parents_heap(), ref
-    index = getattr(descriptor, "index", -1)
+    # Ours has an index; the standard library's one too, under another name, or the descriptor's number.
+    found_as = (getattr(descriptor, name, None) for name in ("index", "ind", "fd"))
+    index = next((number for number in found_as if number is not None), -1)
     if index in _arrived:
         return _arrived[index], ref
     fd = descriptor.detach()

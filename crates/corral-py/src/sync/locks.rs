@@ -23,7 +23,7 @@ const RAISE: u64 = 1;
 const IGNORE: u64 = 2;
 
 /// A lock in the memory of this process.
-pub(super) struct Held {
+pub(crate) struct Held {
     heap: Py<Heap>,
     place: Place,
     kind: Kind,
@@ -55,7 +55,7 @@ impl Held {
     }
 
     #[inline]
-    fn acquire(&self, py: Python<'_>, blocks: bool, timeout_s: Option<f64>) -> PyResult<bool> {
+    pub(crate) fn acquire(&self, py: Python<'_>, blocks: bool, timeout_s: Option<f64>) -> PyResult<bool> {
         let me = Me::current();
         let mutex = self.mutex()?;
         if (self.kind == Kind::Recursive && mutex.take_again(me)) || mutex.take(me) {
@@ -119,7 +119,7 @@ impl Held {
     }
 
     #[inline]
-    fn release(&self) -> PyResult<()> {
+    pub(crate) fn release(&self) -> PyResult<()> {
         let mutex = self.mutex()?;
         match self.kind {
             Kind::Plain if mutex.release_any() => Ok(()),
@@ -204,7 +204,7 @@ macro_rules! lock_class {
 
         impl $class {
             #[inline]
-            pub(super) fn held(&self) -> PyResult<&Held> {
+            pub(crate) fn held(&self) -> PyResult<&Held> {
                 self.held.get().ok_or_else(unopened)
             }
         }

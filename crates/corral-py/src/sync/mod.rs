@@ -22,6 +22,7 @@ use crate::heap::heap_error;
 use crate::link::deadline_of;
 
 mod locks;
+pub(crate) use locks::{Lock, RLock};
 
 /// Looks before the GIL is released: about as long as that takes.
 const LOOKS_WITH_GIL: u32 = 16;
