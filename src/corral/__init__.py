@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from corral.context import Array as Array
     from corral.context import JoinableQueue as JoinableQueue
     from corral.context import Lock as Lock
+    from corral.context import Manager as Manager
     from corral.context import Pipe as Pipe
     from corral.context import Process as Process
     from corral.context import Queue as Queue
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from corral.context import RLock as RLock
     from corral.context import SimpleQueue as SimpleQueue
     from corral.context import Value as Value
+    from corral.context import allow_connection_pickling as allow_connection_pickling
     from corral.context import cpu_count as cpu_count
     from corral.context import freeze_support as freeze_support
     from corral.context import get_all_start_methods as get_all_start_methods
@@ -86,6 +88,7 @@ __all__ = [
     "LaunchError",
     "Lock",
     "LockPoisoned",
+    "Manager",
     "OwnerDied",
     "OwnerDiedWarning",
     "Pipe",
@@ -110,6 +113,7 @@ __all__ = [
     "Value",
     "WorkerLost",
     "active_children",
+    "allow_connection_pickling",
     "as_completed",
     "cpu_count",
     "current_process",
@@ -131,14 +135,22 @@ _SUBMODULES = frozenset(
     {
         "connection",
         "context",
+        "dummy",
         "errors",
+        "forkserver",
         "futures",
+        "managers",
         "pool",
         "process",
         "queues",
+        "reduction",
+        "resource_sharer",
+        "resource_tracker",
         "shared_memory",
         "sharedctypes",
+        "spawn",
         "synchronize",
+        "util",
     }
 )
 _ROOMS = {
@@ -184,6 +196,8 @@ _ROOMS = {
     "RawArray": "corral.context",
     "RawValue": "corral.context",
     "Value": "corral.context",
+    "Manager": "corral.context",
+    "allow_connection_pickling": "corral.context",
     "cpu_count": "corral.context",
     "freeze_support": "corral.context",
     "get_all_start_methods": "corral.context",

@@ -22,6 +22,8 @@ from _frozen_importlib_external import PathFinder
 from _thread import RLock
 from types import ModuleType
 
+from corral._launch import neighbour
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +119,7 @@ def _execute(name: str) -> ModuleType:
     except BaseException:
         del _real[name]
         raise
+    neighbour.executed(name, module)
     parent, _, last = name.rpartition(".")
     if parent in _real:
         _real[parent].__dict__[last] = module

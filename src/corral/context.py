@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import logging
     import os
     from collections.abc import Callable, Iterable, Sequence
+    from multiprocessing.managers import SyncManager
     from typing import Any
 
     from corral import synchronize
@@ -133,22 +134,20 @@ class BaseContext:
     def freeze_support(self) -> None:
         """Do nothing: only frozen executables on Windows need it."""
 
-    def get_logger(self) -> logging.Logger:
-        """Return corral's logger."""
-        import logging
+    def Manager(self) -> SyncManager:
+        """Return a manager whose server process, started by this method, holds objects for all to share."""
+        manager: SyncManager = _module("corral.managers").SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
 
-        return logging.getLogger("corral")
+    def get_logger(self) -> logging.Logger:
+        """Return the logger that corral and the standard library's `multiprocessing` write to."""
+        logger: logging.Logger = _module("corral.util").get_logger()
+        return logger
 
     def log_to_stderr(self, level: int | str | None = None) -> logging.Logger:
-        """Have corral's logger write to standard error, and return it."""
-        import logging
-
-        logger = self.get_logger()
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("[%(levelname)s/%(processName)s] %(message)s"))
-        logger.addHandler(handler)
-        if level:
-            logger.setLevel(level)
+        """Have the logger write to standard error, here and in processes launched from now on; return it."""
+        logger: logging.Logger = _module("corral.util").log_to_stderr(level)
         return logger
 
     def allow_connection_pickling(self) -> None:
@@ -178,6 +177,15 @@ class BaseContext:
             return _concrete_contexts[method]
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
+
+    @property
+    def reducer(self) -> Any:
+        """The module, or object, with the pickler and the ways of handing descriptors on."""
+        return _module(__name__).reduction
+
+    @reducer.setter
+    def reducer(self, reduction: Any) -> None:
+        globals()["reduction"] = reduction
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
         """Return the name of the start method."""
@@ -320,11 +328,11 @@ def _force_start_method(method: str | None) -> None:
         _default_context._actual_context = _concrete_contexts[method]
 
 
-def get_spawning_popen() -> Passing | None:
-    """Return what the launch of this thread passes along; None outside of a launch."""
+def get_spawning_popen() -> Any:
+    """Return what this thread's launch, ours or the standard library's, passes along; None outside of one."""
     from corral._launch import passing
 
-    return passing.current()
+    return passing.current() or passing.foreign()
 
 
 def set_spawning_popen(popen: Passing | None) -> None:
@@ -342,6 +350,15 @@ def assert_spawning(obj: object) -> None:
         )
 
 
+def __getattr__(name: str) -> Any:
+    """Load what the standard library's module of the name has, too, when it is asked for."""
+    if name == "reduction":
+        return _module("corral.reduction")
+    if name in _STDLIB_ERRORS:
+        return getattr(_module("multiprocessing.context"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=__name__)
+
+
 # The names that `corral` offers are this module's default context's.
 Pipe = _default_context.Pipe
 Lock = _default_context.Lock
@@ -353,6 +370,8 @@ Array = _default_context.Array
 RawArray = _default_context.RawArray
 RawValue = _default_context.RawValue
 Value = _default_context.Value
+Manager = _default_context.Manager
+allow_connection_pickling = _default_context.allow_connection_pickling
 cpu_count = _default_context.cpu_count
 freeze_support = _default_context.freeze_support
 get_all_start_methods = _default_context.get_all_start_methods

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from corral._engine.ports import Child
+    from corral._threadpool import ThreadPool as ThreadPool
 
 __all__ = [
     "ApplyResult",
@@ -34,11 +35,21 @@ __all__ = [
     "MaybeEncodingError",
     "Pool",
     "RemoteTraceback",
+    "ThreadPool",
 ]
 
 MaybeEncodingError = EncodeError
 
 _SIZED = (list, tuple, range)
+
+
+def __getattr__(name: str) -> object:
+    """Load `ThreadPool` when it is named: few programs do."""
+    if name != "ThreadPool":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from corral._threadpool import ThreadPool
+
+    return ThreadPool
 
 
 def _timeout_error() -> BaseException:

@@ -20,7 +20,7 @@ import os
 import sys
 
 from corral import _launch
-from corral._launch import passing
+from corral._launch import kin, neighbour, passing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,14 +31,18 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
+_PROCESS = "multiprocessing.process"
+_UTIL = "multiprocessing.util"
+
 
 def current_process() -> BaseProcess:
-    """Return the object of the process that asks."""
-    return _state.current
+    """Return the object of the process that asks; the standard library's own in a process of its making."""
+    return _state.current if _PROCESS not in sys.modules else _state.beside(neighbour.loaded(_PROCESS))
 
 
 def parent_process() -> BaseProcess | None:
     """Return the object of the process that started this one; None in the main process."""
+    current_process()
     return _state.parent
 
 
@@ -49,12 +53,12 @@ def active_children() -> list[BaseProcess]:
 
 
 class AuthenticationString(bytes):
-    """A key that may be handed to a child, but never leaves by another pickle."""
+    """A key that may be handed to a child, ours or the standard library's, but leaves by no other pickle."""
 
     __slots__ = ()
 
     def __reduce__(self) -> tuple[type[AuthenticationString], tuple[bytes]]:
-        if passing.current() is None:
+        if passing.current() is None and passing.foreign() is None:
             raise TypeError("Pickling an AuthenticationString object is disallowed for security reasons")
         return AuthenticationString, (bytes(self),)
 
@@ -78,7 +82,7 @@ class BaseProcess:
         daemon: bool | None = None,
     ) -> None:
         assert group is None, "group argument must be None for now"
-        current = _state.current
+        current = current_process()
         self._identity: tuple[int, ...] = (*current._identity, next(_state.counter))
         self._config: dict[str, Any] = current._config.copy()
         self._parent_pid: int | None = os.getpid()
@@ -108,7 +112,7 @@ class BaseProcess:
         assert self._popen is None, "cannot start a process twice"
         assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
         _cleanup()
-        _launch.at_exit(_exit_function)
+        _launch.at_exit(exit_function)
         self._popen = self._Popen(self)
         self._sentinel = self._popen.sentinel
         # What the target holds must not live as long as this object, which it may hold in turn.
@@ -141,7 +145,7 @@ class BaseProcess:
     def is_alive(self) -> bool:
         """Tell whether the process runs."""
         self._check_closed()
-        if self is _state.current:
+        if self is current_process():
             return True
         assert self._parent_pid == os.getpid(), "can only test a child process"
         if self._popen is None:
@@ -270,7 +274,8 @@ class BaseProcess:
         if self._start_method is not None or default_method is not None:
             context._force_start_method(self._start_method or default_method)
         _state.become(self)
-        _tell_multiprocessing()
+        neighbour.tell_process()
+        _log("child process calling self.run()")
         self.run()
 
 
@@ -312,51 +317,107 @@ class _MainProcess(BaseProcess):
         self._parent_pid = None
         self._popen = None
         self._closed = False
-        # All of it is inherited by the descendants; the standard library's own parts read it too.
-        self._config = {"authkey": AuthenticationString(os.urandom(32)), "semprefix": "/mp"}
+
+    @property
+    def _config(self) -> dict[str, Any]:  # type: ignore[override]
+        """What the descendants inherit; one with the standard library's, whichever was loaded first."""
+        return _with_key(kin.config())
 
     def close(self) -> None:
         """Do nothing: the main process stays."""
 
 
+class _LaunchedProcess(BaseProcess):
+    """The process that was launched, as its parent has described it: a worker, or not unpickled yet."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._identity = tuple(told["identity"])
+        self._name = told["name"]
+        self._parent_name, self._parent_pid = told["parent"]
+        self._config = _with_key(told["config"])
+        self._popen = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Do nothing: this process stays."""
+
+
+def _with_key(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration after making its key one that isn't pickled by chance."""
+    if type(config["authkey"]) is bytes:
+        config["authkey"] = AuthenticationString(config["authkey"])
+    return config
+
+
 class _State:
     """What this process knows of itself and its relatives."""
 
-    __slots__ = ("children", "counter", "current", "parent")
+    __slots__ = ("children", "counter", "current", "exiting", "neighbour", "parent")
 
-    def __init__(self) -> None:
-        self.current: BaseProcess
+    def __init__(self, current: BaseProcess) -> None:
+        self.current = current
         self.parent: BaseProcess | None = None
         self.children: set[BaseProcess] = set()
         self.counter = itertools.count(1)
+        self.exiting = False
+        self.neighbour: object = None
+        """The standard library's object for the main process, which has said all it knows."""
 
     def become(self, process: BaseProcess) -> None:
         """Be `process`, in a child, with no children yet."""
         self.parent = _ParentProcess(process._parent_name, process._parent_pid, _launch.parent_fd())
+        self.begin(process)
+
+    def begin(self, process: BaseProcess) -> None:
+        """Be a process with no children yet."""
         self.current = process
         self.children = set()
         self.counter = itertools.count(1)
+        self.exiting = False
+
+    def beside(self, theirs: Any) -> BaseProcess:
+        """Return who this is; if the standard library has launched it, as that knows."""
+        found: Any = getattr(theirs, "_current_process", None)
+        if found is None or found is self.current or found is self.neighbour:
+            return self.current
+        if isinstance(found, BaseProcess):
+            # Told by a parent of ours, before a fork: about to be told otherwise.
+            return self.current
+        if type(found).__name__ == "_MainProcess":
+            self.neighbour = found
+        else:
+            self.parent = theirs.parent_process()
+            self.begin(found)
+        return self.current
 
 
-_state = _State()
-_state.current = _MainProcess()
+def be_told(told: dict[str, Any]) -> None:
+    """Be the process that `kin` was told it is."""
+    _state.become(_LaunchedProcess(told))
+
+
+_state = _State(_MainProcess())
+_told = kin.about()
+if _told is not None:
+    be_told(_told)
 
 
 def launch_by(method: str, process: BaseProcess) -> Child:
     """Launch a process object by a start method."""
+    about = kin.describe(process.name, identity=process._identity, settings=process._config)
     if method == "fork":
         return _launch.launch(
-            "fork", "", b"", call=lambda: process._bootstrap(_default_method()), name=process.name
+            "fork", "", b"", call=lambda: process._bootstrap(_default_method()), about=about
         )
     _launch.begin(method)
     plain = _encode_plain(process)
     if plain is not None:
-        return _launch.launch(method, f"{__name__}:enter_plain", plain, name=process.name)
+        return _launch.launch(method, f"{__name__}:enter_plain", plain, about=about)
     from corral._codec import bundle
 
     with passing.Passing() as passed:
         payload = bundle((process, _default_method()))
-    child = _launch.launch(method, f"{__name__}:enter", payload, fds=passed.fds, name=process.name)
+    child = _launch.launch(method, f"{__name__}:enter", payload, fds=passed.fds, about=about)
     child.kept = passed.keepers
     return child
 
@@ -451,13 +512,41 @@ def _cleanup() -> None:
             _state.children.discard(process)
 
 
-def _exit_function() -> None:
-    """Terminate daemonic children, then wait for all."""
+def exit_function() -> None:
+    """Run finalizers, terminate daemonic children, wait for all, run what finalizers there are left.
+
+    The standard library's finalizers too: a manager of theirs must have shut its server down before a
+    process of ours, which may be that server, is waited for.
+    """
+    _state.exiting = True
+    _log("process shutting down")
+    _run_finalizers(0)
     for process in active_children():
         if process.daemon:
             process.terminate()
     for process in active_children():
         process.join()
+    _run_finalizers(None)
+
+
+def is_exiting() -> bool:
+    """Tell whether this process is shutting down."""
+    return _state.exiting
+
+
+def _run_finalizers(min_priority: int | None) -> None:
+    """Run the finalizers of `util` and of the standard library's, where they are loaded."""
+    for name in ("corral.util", _UTIL):
+        util = neighbour.loaded(name)
+        if util is not None:
+            util._run_finalizers(min_priority)
+
+
+def _log(message: str) -> None:
+    """Say to corral's logger what happens, if anybody has asked for it."""
+    util = sys.modules.get("corral.util")
+    if util is not None:
+        util.info(message)
 
 
 def _is_readable(fd: int, timeout_s: float | None) -> bool:
@@ -476,31 +565,6 @@ def _exit_name(code: int) -> str:
         except ValueError:
             return str(code)
     return str(code)
-
-
-def _tell_multiprocessing() -> None:
-    """Let the standard library's module, where it is loaded, know which process this is.
-
-    `logging` asks it for the name of the process, and libraries for whether they are in a child; what
-    a fork has copied of its children is not ours.
-    """
-    theirs: Any = _loaded("multiprocessing.process")
-    if theirs is not None:
-        theirs._current_process = _state.current
-        theirs._parent_process = _state.parent
-        theirs._children = set()
-        theirs._process_counter = itertools.count(1)
-    util: Any = _loaded("multiprocessing.util")
-    if util is not None:
-        util._finalizer_registry.clear()
-        util._run_after_forkers()
-        _launch.at_exit(util._exit_function)
-
-
-def _loaded(name: str) -> object:
-    """Return a module of the standard library if it is loaded: itself, not what `_alias` has in its place."""
-    module = sys.modules.get(name)
-    return getattr(module, "__corral_real__", module)
 
 
 # The children of a process that forks by its own means stay its own.

@@ -19,9 +19,24 @@ BINDING = ROOT / "crates" / "corral-py" / "src"
 
 # What we may take from the standard library's own engine: exceptions, so that `except` clauses keep working.
 REPLACED = ("multiprocessing", "concurrent.futures.process")
-BORROWED = {"AuthenticationError", "BrokenProcessPool", "BufferTooShort", "ProcessError", "TimeoutError"}
+# And its finalizers: in a process of its own making nothing else is run at the end.
+BORROWED = {
+    "AuthenticationError",
+    "BrokenProcessPool",
+    "BufferTooShort",
+    "Finalize",
+    "ProcessError",
+    "TimeoutError",
+}
 # The command that compares us with it has to run it.
 RIVALS = {"corral.cli.comparing"}
+# Modules that are run as they are, on corral's own (`corral._borrowed`), and why they are not built anew.
+RUN_ON_OURS = {
+    "corral.managers": "managers: objects behind a socket, with nothing to win from shared memory",
+    "corral.dummy": "dummy: the names of threading",
+    "corral.dummy.connection": "dummy.connection: two queues",
+    "corral._threadpool": "pool: its ThreadPool alone, which has no processes",
+}
 PURE = ("scheduler", "ledger", "supervision", "chunking")
 IMPURE = {"os", "time", "threading", "random", "select", "signal", "socket", "subprocess"}
 
@@ -78,8 +93,26 @@ def test_nothing_delegates_to_the_machinery_we_replace() -> None:
     assert found == set()
 
 
+def test_whole_modules_are_borrowed_by_those_listed_only() -> None:
+    found = {
+        module: node.args[1].value
+        for module, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "run_as"
+    }
+    assert found == {module: reason.partition(":")[0] for module, reason in RUN_ON_OURS.items()}
+
+
 def taken_from_the_replaced(tree: ast.Module) -> Iterator[str]:
+    for_types = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for part in node.body
+    }
     for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if is_replaced(alias.name))
         elif isinstance(node, ast.ImportFrom) and node.module and is_replaced(node.module):

@@ -128,7 +128,7 @@ class ValuePickler(Pickler):
         self._file = io.BytesIO()
         self.buffers: list[PickleBuffer] = []
         super().__init__(self._file, 5, buffer_callback=_collector(self.buffers) if out_of_band else None)
-        if "multiprocessing.reduction" in sys.modules:
+        if "multiprocessing.reduction" in sys.modules or "corral.reduction" in sys.modules:
             self.dispatch_table = _dispatch_table()  # without one, pickle takes copyreg's
         self._export = export
         self._annotations = annotations
@@ -371,6 +371,12 @@ class ValuePickler(Pickler):
     def _items(self, obj: Any) -> Reduced:
         return build.items_of, (dict(obj),)
 
+    def _socket(self, obj: Any) -> Reduced:
+        """As `reduction` says, which lies above and need not be loaded: by name."""
+        __import__("corral.reduction")
+        reduce = _dispatch_table().get(type(obj))
+        return NotImplemented if reduce is None else reduce(obj)
+
     def _text_file(self, obj: io.TextIOWrapper) -> Reduced:
         for name in ("stdout", "stderr"):
             if obj is getattr(sys, name):
@@ -415,6 +421,7 @@ _LATE: dict[str, dict[str, Callable[[ValuePickler, Any], Reduced]]] = {
         "_lru_cache_wrapper": ValuePickler._lru_cache,  # noqa: SLF001
         "cached_property": ValuePickler._cached_property,  # noqa: SLF001
     },
+    "socket": {"socket": ValuePickler._socket},  # noqa: SLF001
     "typing": dict.fromkeys(
         ("TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"),
         ValuePickler._type_variable,  # noqa: SLF001
@@ -465,8 +472,10 @@ def is_frozen(value: object) -> bool:
 
 
 def _dispatch_table() -> dict[type, Callable[[Any], Reduced]]:
-    """The reducers that others registered with copyreg and with ForkingPickler."""
+    """The reducers that others registered with copyreg and with either ForkingPickler."""
     table: dict[type, Callable[[Any], Reduced]] = copyreg.dispatch_table
-    reduction = sys.modules.get("multiprocessing.reduction")
-    extra = getattr(getattr(reduction, "ForkingPickler", None), "_extra_reducers", None)
-    return {**table, **extra} if extra else table
+    for name in ("multiprocessing.reduction", "corral.reduction"):
+        extra = getattr(getattr(sys.modules.get(name), "ForkingPickler", None), "_extra_reducers", None)
+        if extra:
+            table = {**table, **extra}
+    return table

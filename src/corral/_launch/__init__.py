@@ -21,12 +21,14 @@ See: docs/decisions.
 
 from __future__ import annotations
 
+from corral._launch import kin
 from corral._launch.exits import at_exit
 from corral._launch.tree import heap, parent_fd, parents_heap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from corral._launch.ending import Child as Child
 
@@ -44,6 +46,7 @@ def launch(
     fds: Sequence[int] = (),
     call: Callable[[], None] | None = None,
     name: str = "",
+    about: dict[str, Any] | None = None,
 ) -> Child:
     """Launch a process that runs `entry` and ends with the exit code its outcome means.
 
@@ -54,24 +57,27 @@ def launch(
         fds: descriptors the child gets, under numbers of its own.
         call: with "fork", called in the child instead of the entry.
         name: what to call the process in messages.
+        about: what the process is told of itself (`kin.describe`); without it, that it is a daemon.
 
     Raises:
         OSError: no room for another process or its descriptors.
         ValueError: there is no such method.
     """
     _flush_output()
+    if about is None:
+        about = kin.describe(name)
     if method == "forkserver":
         from corral._launch.forkserver import launch_forkserver
 
-        return launch_forkserver(entry, payload, fds, name)
+        return launch_forkserver(entry, payload, fds, about)
     if method == "spawn":
         from corral._launch.spawn import launch_spawn
 
-        return launch_spawn(entry, payload, fds, name)
+        return launch_spawn(entry, payload, fds, about)
     if method == "fork":
         from corral._launch.fork import launch_fork
 
-        return launch_fork(call or _entry_call(entry, payload, fds), name)
+        return launch_fork(call or _entry_call(entry, payload, fds), about)
     raise ValueError(f"no start method {method!r}: choose one of {', '.join(METHODS)}")
 
 

@@ -21,14 +21,14 @@ import marshal
 import os
 import sys
 
-from corral._launch import exits, line, surroundings, tree, wire
+from corral._launch import exits, kin, line, surroundings, tree, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable
     from types import TracebackType
-    from typing import NoReturn
+    from typing import Any, NoReturn
 else:
     # The built-in part alone: `signal` brings `enum` along, which costs a child more than its work.
     import _signal
@@ -52,7 +52,7 @@ def serve(sock: wire.socket) -> NoReturn:
     except KeyboardInterrupt:
         os._exit(-_signal.SIGINT & 0xFF)
     request = marshal.loads(head)  # noqa: S302  (our parent's message)
-    name: str = request["name"]
+    about: dict[str, Any] = request["about"]
 
     def run() -> None:
         given = _take_fds(request["fds"], fds)
@@ -65,18 +65,20 @@ def serve(sock: wire.socket) -> NoReturn:
             _know_main_thread()
         surroundings.apply(request["changes"])
         _mirror_main(request["main"])
+        kin.be(about)
         entry = resolve(request["entry"])
         if not getattr(entry, "handles_interrupts", False):
             _handle_interrupts(request["interrupts"])
         entry(payload, fds)
 
-    end(run, name)
+    end(run, about["name"])
 
 
 def rehearse() -> None:
     """Receive a request from oneself: a fork's memory is copied as it is touched, now rather than later."""
     ours, theirs = wire.pair()
-    sent = marshal.dumps({"entry": "", "name": "", "fds": ["1", "2"], "changes": {}, "main": {}})
+    about = kin.describe("")
+    sent = marshal.dumps({"entry": "", "about": about, "fds": ["1", "2"], "changes": {}, "main": {}})
     wire.send_parts(ours, sent, b"", [1, 2])
     ours.close()
     head, _, fds = wire.receive_parts(theirs)
@@ -85,11 +87,12 @@ def rehearse() -> None:
     _take_fds(request["fds"], fds)
     surroundings.apply(request["changes"])
     _mirror_main(request["main"])
+    kin.be(request["about"])
     _handle_interrupts(False)
     theirs.close()
 
 
-def run_forked(call: Callable[[], None], name: str, parent_fd: int, creator: int) -> NoReturn:
+def run_forked(call: Callable[[], None], about: dict[str, Any], parent_fd: int, creator: int) -> NoReturn:
     """Run `call` in a process just forked from the parent, and end."""
 
     def run() -> None:
@@ -99,9 +102,10 @@ def run_forked(call: Callable[[], None], name: str, parent_fd: int, creator: int
         tree.follow_parent(parent_fd, creator)
         _know_main_thread()
         _null_stdin()
+        kin.be(about, forked=True)
         call()
 
-    end(run, name)
+    end(run, about["name"])
 
 
 def resolve(entry: str) -> Callable[[Payload, list[int]], None]:

@@ -15,6 +15,8 @@ import atexit
 import os
 import sys
 
+from corral._launch import neighbour
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,8 @@ __all__ = ["at_exit", "renew"]
 
 _calls: list[Callable[[], object]] = []
 _final: list[Callable[[], object]] = []
+_finalized = 0
+"""The process in which the standard library runs this."""
 
 
 def at_exit(call: Callable[[], object], *, last: bool = False) -> None:
@@ -34,6 +38,21 @@ def at_exit(call: Callable[[], object], *, last: bool = False) -> None:
     calls = _final if last else _calls
     if call not in calls:
         calls.append(call)
+    _beside()
+
+
+def _beside() -> None:
+    """In a child of the standard library's making, which runs its own finalizers only, be one of them."""
+    global _finalized  # noqa: PLW0603  (one per process)
+    theirs = neighbour.loaded("multiprocessing.process")
+    if theirs is None or _finalized == os.getpid():
+        return
+    process = theirs.current_process()
+    if isinstance(process, theirs.BaseProcess) and theirs.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        _finalized = os.getpid()
+        Finalize(None, _run, exitpriority=0)
 
 
 def renew() -> None:

@@ -18,13 +18,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable
+    from typing import Any
 else:
     import _signal
 
 __all__ = ["launch_fork"]
 
 
-def launch_fork(call: Callable[[], None], name: str) -> OwnChild:
+def launch_fork(call: Callable[[], None], about: dict[str, Any]) -> OwnChild:
     """Fork a child that runs `call`."""
     # Both must exist before the fork: the child inherits them.
     parent_fd = tree.self_fd()
@@ -45,7 +46,7 @@ def launch_fork(call: Callable[[], None], name: str) -> OwnChild:
         if pid == 0:
             os.close(room)
             _pass(gate)
-            run_forked(call, name, parent_fd, creator)
+            run_forked(call, about, parent_fd, creator)
         os.close(room)
         room = -1
         child = OwnChild(pid)

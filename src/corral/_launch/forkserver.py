@@ -25,6 +25,7 @@ from corral._launch.spawn import send_request, start_interpreter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 __all__ = ["launch_forkserver", "set_preload", "stop"]
 
@@ -269,7 +270,7 @@ def set_preload(modules: Sequence[str]) -> None:
     _preload[:] = [module for module in modules if module != "__main__"]
 
 
-def launch_forkserver(entry: str, payload: bytes, fds: Sequence[int], name: str) -> Child:
+def launch_forkserver(entry: str, payload: bytes, fds: Sequence[int], about: dict[str, Any]) -> Child:
     """Launch a process that the zygote has forked."""
     with _lock:
         for _ in range(ATTEMPTS):
@@ -280,7 +281,7 @@ def launch_forkserver(entry: str, payload: bytes, fds: Sequence[int], name: str)
                 continue
             changes = surroundings.difference(zygote.base)
             try:
-                send_request(ready.sock, (entry, payload, fds, name), changes)
+                send_request(ready.sock, (entry, payload, fds, about), changes)
             except BaseException as error:
                 ready.discard()
                 zygote.forget(ready.serial)

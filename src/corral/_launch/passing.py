@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from _thread import _local
 
+from corral._launch import neighbour
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from corral._native import Heap
 
-__all__ = ["DupFd", "Passing", "current", "receive", "set_current"]
+__all__ = ["DupFd", "Passing", "current", "foreign", "receive", "set_current"]
 
 _here = _local()
 _received: list[int] = []
@@ -42,14 +45,17 @@ class Passing:
     def __exit__(self, *_: object) -> None:
         set_current(None)
 
-    def duplicate_for_child(self, fd: int) -> int:
-        """Have `fd` passed to the child; return the index under which the child finds it."""
-        self.fds.append(fd)
-        return len(self.fds) - 1
-
-    def DupFd(self, fd: int) -> DupFd:  # noqa: N802  (the standard library's name)
+    def duplicate_for_child(self, fd: int) -> Descriptor:
         """Have `fd` passed to the child; return what stands for it in a pickle."""
-        return DupFd(self.duplicate_for_child(fd))
+        self.fds.append(fd)
+        return DupFd(len(self.fds) - 1)
+
+    def DupFd(self, fd: int | Descriptor) -> Descriptor:  # noqa: N802  (the standard library's name)
+        """Have `fd` passed to the child, if it isn't yet; return what stands for it in a pickle.
+
+        The standard library's reducers call this with what `duplicate_for_child` has returned.
+        """
+        return self.duplicate_for_child(fd) if isinstance(fd, int) else fd
 
     def heap(self, heap: Heap) -> Descriptor:
         """Have the heap's descriptor passed to the child, once."""
@@ -76,7 +82,7 @@ class DupFd:
 
 
 Descriptor = DupFd
-"""As annotations within `Passing` must call it, where the standard library's name is a method's."""
+"""The class by a name that annotations within `Passing` can use: there, `DupFd` is the method."""
 
 
 def current() -> Passing | None:
@@ -86,8 +92,18 @@ def current() -> Passing | None:
 
 
 def set_current(passing: Passing | None) -> None:
-    """Begin or end encoding for a launch, in this thread."""
+    """Begin or end encoding for a launch, in this thread; the standard library's objects see it as theirs."""
     _here.passing = passing
+    theirs = neighbour.loaded("multiprocessing.context")
+    if theirs is not None:
+        theirs.set_spawning_popen(passing)
+
+
+def foreign() -> Any:
+    """Return the launch of the standard library that this thread is encoding for; None outside of one."""
+    theirs = neighbour.loaded("multiprocessing.context")
+    popen = theirs.get_spawning_popen() if theirs is not None else None
+    return None if isinstance(popen, Passing) else popen
 
 
 def receive(fds: Sequence[int]) -> None:

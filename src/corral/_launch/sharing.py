@@ -16,7 +16,6 @@ See: docs/decisions/0008-a-heap-per-creator.md.
 from __future__ import annotations
 
 import os
-import sys
 from _thread import get_ident
 from _weakref import ref as weak
 
@@ -133,9 +132,9 @@ def arrive(where: tuple[DupFd | None, int]) -> tuple[Heap, int]:
     if heap is None:
         heap = Heap.attach(fd)
         _attached[inode] = weak(heap)
-    os.close(fd)
-    if index >= 0:
-        _arrived[index] = heap
+    if index is not None:
+        os.close(fd)
+    _arrived[key] = heap
     return heap, ref
 
 
@@ -179,9 +178,7 @@ def recover(identity: int) -> None:
 
 def foreign_launch() -> Any:
     """Return the launch of the standard library that this thread is encoding for; None outside of one."""
-    context = sys.modules.get("multiprocessing.context")
-    popen = context.get_spawning_popen() if context is not None else None
-    return None if isinstance(popen, passing.Passing) else popen
+    return passing.foreign()
 
 
 def _before_fork() -> None:

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Sequence
+    from typing import Any
 else:
     # The built-in part alone: `signal` brings `enum` along, which costs a child more than its work.
     import _signal
@@ -137,7 +138,7 @@ def inheritable_fds(kept: int) -> tuple[list[int], list[int]]:
     return closable, strays
 
 
-def launch_spawn(entry: str, payload: bytes, fds: Sequence[int], name: str) -> OwnChild:
+def launch_spawn(entry: str, payload: bytes, fds: Sequence[int], about: dict[str, Any]) -> OwnChild:
     """Launch a process in a fresh interpreter."""
     extra = [("parent", tree.self_fd()), ("heap", tree.heap().fileno())]
     ours, theirs = wire.pair()
@@ -147,7 +148,7 @@ def launch_spawn(entry: str, payload: bytes, fds: Sequence[int], name: str) -> O
         changes = surroundings.capture()
         # An exec hands these on by itself.
         del changes["cwd"], changes["env"]
-        send_request(ours, (entry, payload, fds, name), changes, extra)
+        send_request(ours, (entry, payload, fds, about), changes, extra)
     except BaseException:
         if child is not None:
             child.kill()
@@ -161,19 +162,19 @@ def launch_spawn(entry: str, payload: bytes, fds: Sequence[int], name: str) -> O
 
 def send_request(
     sock: wire.socket,
-    call: tuple[str, bytes, Sequence[int], str],
+    call: tuple[str, bytes, Sequence[int], dict[str, Any]],
     changes: surroundings.Surroundings,
     extra: Sequence[tuple[str, int]] = (),
 ) -> None:
     """Tell a process that waits in `child.serve` what to run, and with what."""
-    entry, payload, fds, name = call
+    entry, payload, fds, about = call
     own = [("1", 1), ("2", 2), *extra]
     if -1 in surroundings.output_fds():
         own = [item for item in own if item[1] in surroundings.output_fds() or item in extra]
     head = marshal.dumps(
         {
             "entry": entry,
-            "name": name,
+            "about": about,
             "changes": changes,
             "main": _main_attributes(),
             "creator": tree.creator(),

@@ -1,0 +1,112 @@
+"""What the processes of the tests of managers and of living together run; importable by name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+import corral
+
+
+class Counter:
+    """An object for a manager's server."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.value = start
+
+    def add(self, number: int) -> int:
+        self.value += number
+        return self.value
+
+    def _hidden(self) -> None:
+        pass
+
+    def fail(self) -> None:
+        raise LookupError("not here")
+
+    def give_lambda(self) -> Any:
+        return lambda: 0
+
+    def process(self) -> tuple[int, str]:
+        return os.getpid(), corral.current_process().name
+
+
+def write(path: str, value: object) -> None:
+    with open(path, "w") as file:
+        json.dump(value, file)
+
+
+def fill(values: Any, mapping: Any, queue: Any, space: Any) -> None:
+    values.append("child")
+    mapping["pid"] = os.getpid()
+    queue.put(values[0])
+    space.said = "hello"
+
+
+def count(counter: Any, lock: Any, times: int) -> None:
+    for _ in range(times):
+        with lock:
+            counter.value += 1
+
+
+def get_into(mapping: Any, key: str) -> str:
+    mapping[key] = corral.current_process().name
+    return str(mapping[key])
+
+
+def exchange(queue_in: Any, queue_out: Any) -> None:
+    queue_out.put(queue_in.get() + 1)
+
+
+def answer_on(connection: Any) -> None:
+    connection.send([connection.recv(), os.getpid()])
+    connection.close()
+
+
+def add_under(lock: Any, value: Any, times: int) -> None:
+    for _ in range(times):
+        with lock:
+            value.value += 1
+
+
+def write_segment(name: str) -> None:
+    from multiprocessing.shared_memory import SharedMemory
+
+    segment = SharedMemory(name)
+    segment.buf[0] = 7
+    segment.close()
+
+
+def write_given_segment(segment: Any) -> None:
+    segment.buf[0] = 7
+    segment.close()
+
+
+def tell_who(path: str) -> None:
+    """Tell what this process is called by all who may say so; import only what is asked for."""
+    before = "multiprocessing" in sys.modules
+    record = logging.LogRecord("x", 10, "f", 1, "m", (), None)
+    made = logging.getLogger().makeRecord("x", 10, "f", 1, "m", (), None)
+    import multiprocessing
+
+    me, parent = multiprocessing.current_process(), multiprocessing.parent_process()
+    assert parent is not None
+    ours = corral.current_process()
+    write(
+        path,
+        {
+            "loaded": before,
+            "ours": [ours.name, ours.pid, ours.daemon, ours.authkey.hex()],
+            "theirs": [me.name, me.pid, me.daemon, me.authkey.hex()],
+            "parent": [parent.name, parent.pid, parent.is_alive()],
+            "record": [record.processName, made.processName],
+        },
+    )
+
+
+def tell_late_record(path: str) -> None:
+    del sys.modules["multiprocessing"]
+    write(path, logging.getLogger().makeRecord("x", 10, "f", 1, "m", (), None).processName)
