@@ -144,7 +144,8 @@ def DupFd(fd: int) -> _Detachable:
 # --- what pickle does not know --------------------------------------------------------------------
 
 
-def _reduce_socket(sock: socket.socket) -> Any:
+def reduce_socket(sock: socket.socket) -> Any:
+    """Say how a socket is pickled: as a descriptor, and what kind of socket it is."""
     return _rebuild_socket, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
 
 
@@ -173,5 +174,5 @@ def _share_reducers(theirs: Any) -> None:
     ForkingPickler._extra_reducers = table  # noqa: SLF001
 
 
-register(socket.socket, _reduce_socket)
+register(socket.socket, reduce_socket)
 neighbour.when_loaded("multiprocessing.reduction", _share_reducers)

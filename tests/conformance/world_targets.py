@@ -110,3 +110,37 @@ def tell_who(path: str) -> None:
 def tell_late_record(path: str) -> None:
     del sys.modules["multiprocessing"]
     write(path, logging.getLogger().makeRecord("x", 10, "f", 1, "m", (), None).processName)
+
+
+def compare_locks(one: Any, other: Any, third: Any) -> None:
+    with one, other, third:
+        pass
+
+
+def use_corral(path: str) -> None:
+    """Use corral in a process that the standard library has started; leave a child to be joined."""
+    import time
+
+    me, parent = corral.current_process(), corral.parent_process()
+    assert parent is not None
+    context = corral.get_context("forkserver")
+    with context.Pool(1) as pool:
+        squares = pool.map(square, [0, 1, 2])
+    told = {"current": [me.name, me.daemon], "parent": parent.pid, "pool": squares, "key": me.authkey.hex()}
+    write(path, told)
+    context.Process(target=write, args=(path + ".child", "joined")).start()
+    context.Process(target=time.sleep, args=(600,), daemon=True).start()
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def say() -> None:
+    corral.get_logger().warning("said")
+
+
+def fork_and_return(value: int) -> int:
+    """Fork and return, in both processes."""
+    os.fork()
+    return value

@@ -372,10 +372,12 @@ class ValuePickler(Pickler):
         return build.items_of, (dict(obj),)
 
     def _socket(self, obj: Any) -> Reduced:
-        """As `reduction` says, which lies above and need not be loaded: by name."""
-        __import__("corral.reduction")
+        """As a reducer says that somebody has registered, else `reduction`, which lies above: by name."""
         reduce = _dispatch_table().get(type(obj))
-        return NotImplemented if reduce is None else reduce(obj)
+        if reduce is None or reduce.__module__ == "multiprocessing.reduction":
+            __import__("corral.reduction")
+            reduce = sys.modules["corral.reduction"].reduce_socket
+        return reduce(obj)
 
     def _text_file(self, obj: io.TextIOWrapper) -> Reduced:
         for name in ("stdout", "stderr"):
