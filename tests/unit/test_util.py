@@ -1,4 +1,4 @@
-"""Finalizers run in order, once, in the process that made them; what is registered for a fork runs after it."""
+"""Finalizers run in order, once, in the process that made them; hooks of a fork run after it."""
 
 from __future__ import annotations
 

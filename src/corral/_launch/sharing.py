@@ -132,9 +132,9 @@ def arrive(where: tuple[DupFd | None, int]) -> tuple[Heap, int]:
     if heap is None:
         heap = Heap.attach(fd)
         _attached[inode] = weak(heap)
-    if index is not None:
-        os.close(fd)
-    _arrived[key] = heap
+    os.close(fd)
+    if index >= 0:
+        _arrived[index] = heap
     return heap, ref
 
 
