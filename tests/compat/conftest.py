@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ STAGE = pytest.StashKey[Stage]()
 # Which start methods; the whole takes minutes.
 METHODS = os.environ.get("CORRAL_COMPAT", "").split()
 LIMIT_S = float(os.environ.get("CORRAL_COMPAT_LIMIT_S", "90"))
+REPORT = os.environ.get("CORRAL_COMPAT_REPORT", "")  # a file for all results, as JSON
 JOBS = int(os.environ.get("CORRAL_COMPAT_JOBS", "3"))  # most tests wait for most of their time
 
 
@@ -42,6 +44,12 @@ def collect(config: pytest.Config) -> tuple[list[Test], dict[str, str]]:
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> None:
     """Have the runs look after themselves: they go on while other tests end."""
+
+
+def write_report(path: Path, futures: dict[Test, Future[Result]]) -> None:
+    """Write down what became of each test."""
+    rows = [[*test, *future.result()] for test, future in futures.items() if future.done()]
+    path.write_text(json.dumps(rows, indent=0))
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +79,5 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[Test, Future[Resul
         finally:
             for run in runs:
                 run.stop()
+            if REPORT:
+                write_report(Path(REPORT), futures)

@@ -161,8 +161,17 @@ def run(wanted_path: str, events_path: str) -> None:
         result.tell(event="done")
 
 
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the thread that started it ends."""
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def main() -> None:
     """Do what the command line says."""
+    _die_with_parent()
     if sys.argv[1] == "list":
         json.dump(catalogue(), sys.stdout)
     else:
