@@ -407,6 +407,22 @@ def test_preloaded_modules_are_there_and_broken_ones_do_no_harm(tmp_path: Path) 
     assert err.count("ZeroDivisionError") == 1
 
 
+def test_what_a_preloaded_module_makes_is_not_taken_for_the_parents(tmp_path: Path) -> None:
+    (tmp_path / "preloaded_with_a_heap.py").write_text("from corral._launch import heap; own = heap()")
+    code, lines, err = run(
+        """
+        sys.path.append(sys.argv[1])
+        corral.set_forkserver_preload(["preloaded_with_a_heap"])
+        def look(x):
+            return "preloaded_with_a_heap" in sys.modules
+        with corral.Pool(2) as pool:
+            print(pool.map(look, range(2)))
+        """,
+        str(tmp_path),
+    )
+    assert (code, lines) == (0, ["[True, True]"]), err
+
+
 @pytest.mark.parametrize("how", ["file", "option", "input", "guarded"])
 def test_no_guard_is_needed_and_main_is_not_run_again(how: str, tmp_path: Path) -> None:
     program = textwrap.dedent(

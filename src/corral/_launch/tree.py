@@ -23,10 +23,12 @@ __all__ = [
     "creator",
     "follow_parent",
     "heap",
+    "leave_zygote",
     "parent_fd",
     "parents_heap",
     "root",
     "self_fd",
+    "serve_as_zygote",
     "set_parent",
     "set_root",
 ]
@@ -37,6 +39,7 @@ _parents_heap: Heap | None = None
 _parents_heap_fd = -1
 _self: tuple[int, int] = (0, -1)
 _parent_fd = -1
+_is_zygote = False
 # Of the process that imports this: a forked child has it from its parent, a launched one is told its tree's.
 _root: tuple[int, int] = (os.getpid(), identity())
 
@@ -74,6 +77,20 @@ def adopt_heap(fd: int) -> None:
     """Know the heap behind an inherited descriptor as the parent's; takes over the descriptor."""
     global _parents_heap_fd  # noqa: PLW0603
     _parents_heap_fd = fd
+
+
+def serve_as_zygote(fd: int) -> None:
+    """Be the zygote of the process whose heap is behind a descriptor: its children are that process's."""
+    global _is_zygote  # noqa: PLW0603
+    _is_zygote = True
+    adopt_heap(fd)
+    parents_heap()
+
+
+def leave_zygote() -> None:
+    """Be a process of the tree, in a child of the zygote."""
+    global _is_zygote  # noqa: PLW0603
+    _is_zygote = False
 
 
 def self_fd() -> int:
@@ -130,12 +147,16 @@ def follow_parent(fd: int, created_by: int) -> None:
 
 
 def _after_fork() -> None:
-    """Make a forked child's state its own: the parent's heap is its parent's, and so are held locks."""
+    """Make a forked child's state its own: the parent's heap is its parent's, and so are held locks.
+
+    The zygote is nobody's parent in that sense: its children have the heap of the process that it serves, even
+    if a module that was preloaded there has made something in a heap of its own.
+    """
     global _lock, _heap, _parents_heap  # noqa: PLW0603
     _lock = allocate_lock()
-    if _heap is not None:
+    if _heap is not None and not _is_zygote:
         _parents_heap = _heap
-        _heap = None
+    _heap = None
 
 
 if sys.platform != "win32":

@@ -51,8 +51,7 @@ def main(sock: wire.socket) -> NoReturn:
     # The last is not to be found: looking for it lists every folder of the path once for all children.
     for module in (*WARM, *config["preload"], "corral-looks-around"):
         _preload(module)
-    tree.adopt_heap(heap_fd)
-    tree.parents_heap()
+    tree.serve_as_zygote(heap_fd)
     gc.freeze()
     zygote = _Zygote(sock, wire.socket(fileno=reports), parent_fd)
     zygote.serve()
@@ -196,6 +195,7 @@ class _Zygote:
         self.reports.close()
         _close(list(self.running))
         gc.enable()
+        tree.leave_zygote()
         tree.set_parent(self.parent_fd)
         line.prepare(sock)
         if rehearse:
