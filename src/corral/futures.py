@@ -76,6 +76,7 @@ class ProcessPoolExecutor(Executor):
         initializer: Called as `initializer(*initargs)` in each worker when it starts; if it raises, the
         executor is broken with that exception as the cause.
         max_tasks_per_child: A worker is replaced after this many tasks.
+        forward: As for `corral.Pool`: which of "logging", "warnings" and "prints" of the workers come home.
 
     Leaving a `with` block waits for all futures. Thread-safe. A worker that dies is replaced; only the
     task that it was running fails, with `corral.WorkerLost` (a `BrokenProcessPool`).
@@ -89,7 +90,9 @@ class ProcessPoolExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        forward: bool | str | Iterable[str] | None = None,
     ) -> None:
+        from corral._engine.messages import choose
         from corral.context import cpu_count
 
         if max_workers is None:
@@ -116,6 +119,7 @@ class ProcessPoolExecutor(Executor):
             initializer=initializer,
             initargs=initargs,
             exit_is_result=True,
+            forward=choose(forward),
         )
         self._engine = Engine(
             backend, max_workers, tasks_per_worker=max_tasks_per_child, on_demand=True, drain_at_exit=True

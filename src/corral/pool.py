@@ -235,6 +235,9 @@ class Pool:
         initializer: Called as `initializer(*initargs)` in each worker when it starts.
         maxtasksperchild: A worker is replaced after this many tasks (chunks count as one).
         context: A context (`corral.get_context`) or the name of a start method; None for the default.
+        forward: Which of "logging", "warnings" and "prints" of the workers come home, to go through this
+        process's own loggers, `warnings.showwarning` and streams; True for all, False for none; the first two
+        by default.
 
     Leaving a `with` block terminates the pool. Thread-safe. Workers that die are replaced; only the
     task that such a worker was running fails, with `corral.WorkerLost`.
@@ -247,7 +250,10 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        *,
+        forward: bool | str | Iterable[str] | None = None,
     ) -> None:
+        from corral._engine.messages import choose
         from corral.context import cpu_count
 
         if processes is None:
@@ -268,6 +274,7 @@ class Pool:
             name=_names(f"{method.title()}PoolWorker"),
             initializer=initializer,
             initargs=tuple(initargs),
+            forward=choose(forward),
         )
         self._engine = Engine(backend, processes, tasks_per_worker=maxtasksperchild)
         self._finalizer = weakref.finalize(self, self._engine.leash.drop)

@@ -7,6 +7,7 @@
 
 use std::ffi::c_int;
 use std::sync::Arc;
+use std::thread::sleep;
 use std::time::Duration;
 
 use corral_core::heap::Heap as CoreHeap;
@@ -25,6 +26,8 @@ use crate::wait::Bell;
 
 /// Copies of more bytes than this are made with the GIL released.
 const LONG_COPY_BYTES: usize = 64 << 10;
+/// How long a thread that finds another at the link stands back.
+const GIVE_WAY: Duration = Duration::from_micros(200);
 const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
 
 /// Maps a link's errors: misuse by threads is a `RuntimeError`, all else of the link's own a `ValueError`.
@@ -215,13 +218,26 @@ impl Link {
         let link = self.worker()?;
         let packet = Packet::new(py, link.heap(), link.max_inline_bytes(), body, buffers)?;
         let tag = Tag { kind, id, aux };
-        while !link.try_reply(tag, packet.body()?).map_err(link_error)? {
-            let room = packet.room_bytes();
-            if py.detach(|| link.wait_room(room)).map_err(link_error)? == Waited::Interrupted {
-                py.check_signals()?;
+        loop {
+            let waited = match link.try_reply(tag, packet.body()?) {
+                Ok(true) => return packet.sent(),
+                Ok(false) => {
+                    let room = packet.room_bytes();
+                    py.detach(|| link.wait_room(room))
+                }
+                Err(error) => Err(error),
+            };
+            match waited {
+                Ok(Waited::Interrupted) => py.check_signals()?,
+                Ok(_) => {}
+                // Another thread of the worker waits for room, to tell what it has logged.
+                Err(LinkError::Busy) => {
+                    py.detach(|| sleep(GIVE_WAY));
+                    py.check_signals()?;
+                }
+                Err(error) => return Err(link_error(error)),
             }
         }
-        packet.sent()
     }
 
     fn elapsed_ns(&self) -> PyResult<u64> {

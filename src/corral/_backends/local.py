@@ -9,6 +9,7 @@ from __future__ import annotations
 from _pickle import dumps
 
 from corral._codec import bundle
+from corral._engine.messages import wishes
 from corral._launch import begin, heap, launch
 from corral._launch.passing import Passing
 from corral._native import Bell, Link, WaitSet
@@ -40,6 +41,7 @@ class LocalBackend:
         initializer: Callable[..., object] | None = None,
         initargs: Sequence[Any] = (),
         exit_is_result: bool = False,
+        forward: tuple[str, ...] = (),
     ) -> None:
         """Prepare; no process is started yet.
 
@@ -53,6 +55,7 @@ class LocalBackend:
         self._initializer = initializer
         self._initargs = initargs
         self._exit_is_result = exit_is_result
+        self._forward = forward
         self._heap = heap()
         self._bell = Bell.create(self._heap)
         self.waitset = WaitSet(self._bell)
@@ -76,14 +79,16 @@ class LocalBackend:
         link = Link.create(self._heap, self._bell, _RING_BYTES)
         # As many waiters may spin as leave a processor to those who work; the low seats get the work first.
         spin_us = _SPIN_US if seat < self._spinners else 0
-        payload = dumps((link.ref, self._init, self._exit_is_result, spin_us))
-        call = self._forked(link.ref, spin_us) if self._method == "fork" else None
+        name = self._name()
+        wants = wishes(self._forward, name) if self._forward else None
+        payload = dumps((link.ref, self._init, self._exit_is_result, spin_us, wants))
+        call = self._forked(link.ref, spin_us, wants) if self._method == "fork" else None
         fds = (self._bell.fileno(), *self._passed.fds)
-        child = launch(self._method, _ENTRY, payload, fds=fds, call=call, name=self._name())
+        child = launch(self._method, _ENTRY, payload, fds=fds, call=call, name=name)
         child.kept += self._passed.keepers
         return link, child
 
-    def _forked(self, ref: int, spin_us: int) -> Callable[[], None]:
+    def _forked(self, ref: int, spin_us: int, wants: dict[str, Any] | None) -> Callable[[], None]:
         def call() -> None:
             from corral._worker.loop import serve_forked
 
@@ -92,6 +97,7 @@ class LocalBackend:
                 self._initializer,
                 self._initargs,
                 exit_is_result=self._exit_is_result,
+                wants=wants,
             )
 
         return call

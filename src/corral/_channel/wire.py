@@ -40,4 +40,10 @@ FAILED: Final = 19  # body: a failure
 CHUNK_FAILED: Final = 20  # body: (index of the failed item, failure)
 CHUNK_MIXED: Final = 21  # body: (values with None at failed places, [(index, failure), ...])
 
+# What a worker's tasks say; `id` and `aux` are 0, the body a plain pickle of a tuple.
+RECORD: Final = 32  # (a logging record's attributes,)
+WARNING: Final = 33  # (message and category as a payload, file name, line number)
+PRINTED: Final = 34  # (stream's name, text)
+
+SAID: Final = frozenset({RECORD, WARNING, PRINTED})
 SETTLING: Final = frozenset({OK, FAILED, CHUNK_FAILED, CHUNK_MIXED})

@@ -22,6 +22,7 @@ from time import monotonic
 from corral._channel import wire
 from corral._codec import decode_failure
 from corral._engine.ledger import Ledger, Task
+from corral._engine.messages import Said
 from corral._engine.obituary import again, pool_broken, worker_lost
 from corral._engine.outcome import raw
 from corral._engine.scheduler import Scheduler
@@ -48,10 +49,11 @@ class Arrivals:
     May be filled and delivered in several attempts, should a signal's handler raise in between.
     """
 
-    __slots__ = ("_called", "_delivered", "_tried", "calls", "outcomes")
+    __slots__ = ("_called", "_delivered", "_tried", "calls", "outcomes", "said")
 
     def __init__(self) -> None:
         self.outcomes: dict[int, tuple[Task, int, int, Any]] = {}  # by the task's id
+        self.said: Said | None = None
         self.calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._delivered = 0
         self._tried = -1
@@ -62,7 +64,9 @@ class Arrivals:
         self.calls.append((function, args))
 
     def deliver(self) -> None:
-        """Tell every sink that was not told yet."""
+        """Show what was said, then tell every sink that was not told yet."""
+        if self.said is not None:
+            self.said.show()
         outcomes = self.outcomes.values()
         for task, kind, elapsed_ns, body in (
             list(outcomes)[self._delivered :] if self._delivered else outcomes
@@ -130,6 +134,7 @@ class Crew:
         self._seat_at: list[Seat | None] = [None] * workers
         self._vacant = workers
         self._next_token = 1
+        self._said = Said()
         self.dismissed = False
         self.broken: BaseException | None = None
         self.is_short = False  # whether a worker could not be replaced
@@ -310,6 +315,9 @@ class Crew:
             elif kind == wire.BROKEN:
                 cause = decode_failure(raw(body))
                 self.give_up(pool_broken("the initializer of a worker failed", cause), arrivals)
+            elif kind in wire.SAID:
+                self._said.heard.append((kind, body))
+                arrivals.said = self._said
         count = self._scheduler.load(seat.index) - len(flying)
         if count > 0:
             self._scheduler.settled(seat.index, count, elapsed_ns)

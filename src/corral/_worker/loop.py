@@ -20,11 +20,12 @@ from corral._channel import wire
 from corral._codec import decode, encode_failure, encode_reply, install, unbundle
 from corral._launch import parents_heap, passing
 from corral._native import Link
+from corral._worker.forwarding import begin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from corral._native import Block
@@ -38,8 +39,9 @@ _FEW = 32
 def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     """Entry of a launched worker: attach the link named in `payload`, then serve."""
     _leave_interrupts_to_the_parent()
-    link_ref, init, exit_is_result, spin_us = loads(payload)
+    link_ref, init, exit_is_result, spin_us, wants = loads(payload)
     link = _attach(link_ref, fds[0], spin_us)
+    _forward(link, wants)
     if len(fds) > 1:
         passing.receive(fds[1:])
     try:
@@ -60,16 +62,25 @@ def serve_forked(
     initargs: Sequence[Any],
     *,
     exit_is_result: bool,
+    wants: Mapping[str, Any] | None = None,
 ) -> None:
     """Entry of a forked worker, whose initializer was inherited rather than sent."""
     _leave_interrupts_to_the_parent()
-    serve(_attach(*where), initializer, initargs, exit_is_result=exit_is_result)
+    link = _attach(*where)
+    _forward(link, wants)
+    serve(link, initializer, initargs, exit_is_result=exit_is_result)
 
 
 def _attach(link_ref: int, bell_fd: int, spin_us: int) -> Link:
     link = Link.attach(parents_heap(), link_ref, bell_fd)
     link.spin_us = spin_us
     return link
+
+
+def _forward(link: Link, wants: Mapping[str, Any] | None) -> None:
+    """Have what tasks say go home, if the parent wants any of it."""
+    if wants is not None:
+        begin(lambda kind, body: link.reply(kind, 0, 0, body), wants)
 
 
 def serve(
