@@ -21,5 +21,8 @@ mod bell;
 mod end;
 pub mod layout;
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 #[cfg(not(loom))]
 pub use end::{End, PipeError, Waited, create, notice_death};
