@@ -70,7 +70,7 @@ def test_abstract_names_and_what_is_no_address() -> None:
             assert accepted.recv() == 1
         with pytest.raises(OSError, match="in use"):
             Listener(listener.address)
-    with pytest.raises(ValueError, match="(?i)family"):
+    with pytest.raises(ValueError, match=r"(?i)family"):
         Listener(r"\\.\test")
     with pytest.raises((TypeError, ValueError), match="unrecognized"):
         Client(7)
