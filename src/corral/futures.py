@@ -132,6 +132,11 @@ class ProcessPoolExecutor(Executor):
         """The workers of this moment by pid: a private name of the standard library's that programs use."""
         return {child.pid: child for child in self._engine.workers_now()}
 
+    @property
+    def _broken(self) -> str | bool:
+        """Why the executor is broken, or False: another such name."""
+        return str(self._engine.broken) if self._engine.broken is not None else False
+
     def _check_running(self) -> None:
         engine = self._engine
         if engine.broken is not None:

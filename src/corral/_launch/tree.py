@@ -149,8 +149,8 @@ def follow_parent(fd: int, created_by: int) -> None:
 def _after_fork() -> None:
     """Make a forked child's state its own: the parent's heap is its parent's, and so are held locks.
 
-    The zygote is nobody's parent in that sense: its children have the heap of the process that it serves, even
-    if a module that was preloaded there has made something in a heap of its own.
+    The zygote is nobody's parent in that sense: its children have the heap of the process that it serves,
+    even if a module that was preloaded there has made something in a heap of its own.
     """
     global _lock, _heap, _parents_heap  # noqa: PLW0603
     _lock = allocate_lock()
