@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from multiprocessing.context import TimeoutError as TimeoutError  # noqa: A004 - the name it has there
 
     from corral.context import Array as Array
+    from corral.context import Barrier as Barrier
+    from corral.context import BoundedSemaphore as BoundedSemaphore
+    from corral.context import Condition as Condition
+    from corral.context import Event as Event
     from corral.context import JoinableQueue as JoinableQueue
     from corral.context import Lock as Lock
     from corral.context import Manager as Manager
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from corral.context import RawArray as RawArray
     from corral.context import RawValue as RawValue
     from corral.context import RLock as RLock
+    from corral.context import Semaphore as Semaphore
     from corral.context import SimpleQueue as SimpleQueue
     from corral.context import Value as Value
     from corral.context import allow_connection_pickling as allow_connection_pickling
@@ -73,6 +78,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Array",
     "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
     "BufferTooShort",
     "ChannelBroken",
     "ChannelClosed",
@@ -80,9 +87,11 @@ __all__ = [
     "ChannelEmpty",
     "ChannelError",
     "ChannelFull",
+    "Condition",
     "CorralError",
     "DecodeError",
     "EncodeError",
+    "Event",
     "InternalError",
     "JoinableQueue",
     "LaunchError",
@@ -105,6 +114,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "RemoteTraceback",
+    "Semaphore",
     "SimpleQueue",
     "SyncError",
     "TaskError",
@@ -187,6 +197,11 @@ _ROOMS = {
     "wait": "corral.futures",
     "Pipe": "corral.context",
     "Lock": "corral.context",
+    "Barrier": "corral.context",
+    "BoundedSemaphore": "corral.context",
+    "Condition": "corral.context",
+    "Event": "corral.context",
+    "Semaphore": "corral.context",
     "Process": "corral.context",
     "RLock": "corral.context",
     "JoinableQueue": "corral.context",

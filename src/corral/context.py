@@ -131,6 +131,33 @@ class BaseContext:
         """Return a ctypes array in shared memory, without a lock."""
         return _module("corral.sharedctypes").RawArray(typecode_or_type, size_or_initializer)
 
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
+        """Return a semaphore of so many units."""
+        made: synchronize.Semaphore = _module("corral.synchronize").Semaphore(value)
+        return made
+
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
+        """Return a semaphore that is not released more often than it was acquired."""
+        made: synchronize.BoundedSemaphore = _module("corral.synchronize").BoundedSemaphore(value)
+        return made
+
+    def Condition(self, lock: Any = None) -> synchronize.Condition:
+        """Return a condition, around a lock."""
+        made: synchronize.Condition = _module("corral.synchronize").Condition(lock)
+        return made
+
+    def Event(self) -> synchronize.Event:
+        """Return a flag to wait for."""
+        made: synchronize.Event = _module("corral.synchronize").Event()
+        return made
+
+    def Barrier(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> synchronize.Barrier:
+        """Return a barrier for so many parties."""
+        made: synchronize.Barrier = _module("corral.synchronize").Barrier(parties, action, timeout)
+        return made
+
     def freeze_support(self) -> None:
         """Do nothing: only frozen executables on Windows need it."""
 
@@ -361,6 +388,10 @@ def __getattr__(name: str) -> Any:
 
 # The names that `corral` offers are this module's default context's.
 Pipe = _default_context.Pipe
+Barrier = _default_context.Barrier
+BoundedSemaphore = _default_context.BoundedSemaphore
+Condition = _default_context.Condition
+Event = _default_context.Event
 Lock = _default_context.Lock
 RLock = _default_context.RLock
 JoinableQueue = _default_context.JoinableQueue
@@ -372,6 +403,7 @@ RawValue = _default_context.RawValue
 Value = _default_context.Value
 Manager = _default_context.Manager
 allow_connection_pickling = _default_context.allow_connection_pickling
+Semaphore = _default_context.Semaphore
 cpu_count = _default_context.cpu_count
 freeze_support = _default_context.freeze_support
 get_all_start_methods = _default_context.get_all_start_methods

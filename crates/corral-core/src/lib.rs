@@ -29,7 +29,6 @@ pub mod link;
 #[cfg(not(loom))]
 pub mod park;
 pub mod pipe;
-#[cfg(not(loom))]
 pub mod primitives;
 pub mod region;
 pub mod ring;

@@ -38,7 +38,16 @@ fn answer(word: &AtomicU32, count: u32) {
     let round = word.fetch_add(ROUND, Ordering::Relaxed).wrapping_add(ROUND);
     step!("ring.counted");
     if futex::wake(word, count) < count {
-        // All who slept are awake. Relaxed: who has enrolled since finds another value than its ticket, and looks again.
-        let _ = word.compare_exchange(round, round & !ASLEEP, Ordering::Relaxed, Ordering::Relaxed);
+        clear(word, round);
+    }
+}
+
+/// All who slept are awake: spares the next ringer its call.
+fn clear(word: &AtomicU32, round: u32) {
+    // Relaxed: who has enrolled since, and not yet fallen asleep, finds another value than its ticket, and looks again.
+    if word.compare_exchange(round, round & !ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        step!("ring.cleared");
+        // And who has fallen asleep since would not be seen by the next ringer.
+        futex::wake(word, u32::MAX);
     }
 }

@@ -11,8 +11,13 @@
 //! along that another thread held, and two objects for one place are one.
 //! INV-PRIMITIVE-2: each operation takes effect by one atomic step, or can be finished or undone by whoever finds its beginning.
 
+#[cfg(not(loom))]
+pub mod barrier;
+#[cfg(not(loom))]
+pub mod condition;
+pub mod event;
+#[cfg(not(loom))]
 pub mod mutex;
+#[cfg(not(loom))]
 pub mod place;
-
-pub use mutex::{Kind, Me, Mutex};
-pub use place::Place;
+pub mod semaphore;

@@ -4,14 +4,14 @@ use std::sync::OnceLock;
 
 use corral_core::identity::{is_alive, pid_of};
 use corral_core::primitives::mutex::{Kind, Me, Mutex};
-use corral_core::primitives::place::{Place, WORDS_AT};
+use corral_core::primitives::place::WORDS_AT;
 use corral_core::tenure::Got;
 use corral_core::wait::Deadline;
 use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict as _, PyType};
 
-use super::{Truth, Waiter, damaged, deadline_after, unopened};
+use super::{Housed, Truth, Waiter, damaged, deadline_after, unopened};
 use crate::heap::{Heap, heap_error};
 
 const PLAIN_TAG: u64 = u64::from_le_bytes(*b"corralSL");
@@ -24,8 +24,7 @@ const IGNORE: u64 = 2;
 
 /// A lock in the memory of this process.
 pub(crate) struct Held {
-    heap: Py<Heap>,
-    place: Place,
+    housed: Housed,
     kind: Kind,
     on_death: u64,
     waiter: Waiter,
@@ -34,24 +33,49 @@ pub(crate) struct Held {
 impl Held {
     fn open(heap: &Bound<'_, Heap>, reference: Option<u64>, on_death: u64, kind: Kind) -> PyResult<Self> {
         let tag = if kind == Kind::Plain { PLAIN_TAG } else { RECURSIVE_TAG };
-        let core = heap.get().core();
-        let place = match reference {
-            None => Place::create(core, WORDS_AT + Mutex::BYTES, tag, on_death),
-            Some(reference) => Place::attach(core, reference, tag),
-        };
-        let place = place.map_err(heap_error)?;
-        let on_death = place.options().map_err(heap_error)?;
-        Ok(Self { heap: heap.clone().unbind(), place, kind, on_death, waiter: Waiter::new() })
+        let housed = Housed::with_options(heap, reference, WORDS_AT + Mutex::BYTES, tag, on_death)?;
+        let on_death = housed.place.options().map_err(heap_error)?;
+        Ok(Self { housed, kind, on_death, waiter: Waiter::new() })
     }
 
     #[inline]
     fn mutex(&self) -> PyResult<Mutex<'_>> {
-        Mutex::over(self.place.region(), WORDS_AT).map_err(damaged)
+        Mutex::over(self.housed.place.region(), WORDS_AT).map_err(damaged)
     }
 
     /// Is it this thread's?
     pub(super) fn is_mine(&self) -> PyResult<bool> {
         Ok(self.mutex()?.is_mine(Me::current()))
+    }
+
+    /// Lets go of it altogether, for a condition's waiter that holds it; how many times it was taken.
+    pub(super) fn let_go(&self) -> PyResult<u64> {
+        Ok(self.mutex()?.release_all())
+    }
+
+    /// Takes it again, so many times, after a wait. A first interruption is raised when it is taken, a second one at once.
+    ///
+    /// What a holder's death means is raised, too, but with the lock taken: who waits on a condition has it afterwards.
+    pub(super) fn take_back(&self, py: Python<'_>, depth: u64) -> PyResult<()> {
+        let (mutex, me) = (self.mutex()?, Me::current());
+        let mut interruption = None;
+        while !mutex.take(me) {
+            match self.wait(py, mutex, me, Deadline::NEVER) {
+                Ok(Some(got)) => {
+                    mutex.restore_depth(depth);
+                    self.judge(py, mutex, got)?;
+                    break;
+                }
+                Ok(None) => {}
+                Err(error) if interruption.is_none() => interruption = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        mutex.restore_depth(depth);
+        if self.on_death == RAISE {
+            self.judge(py, mutex, Got::Free)?;
+        }
+        interruption.map_or(Ok(()), Err)
     }
 
     #[inline]
@@ -226,12 +250,12 @@ macro_rules! lock_class {
 
             #[getter]
             fn _heap(&self, py: Python<'_>) -> PyResult<Py<Heap>> {
-                Ok(self.held()?.heap.clone_ref(py))
+                Ok(self.held()?.housed.heap.clone_ref(py))
             }
 
             #[getter]
             fn _ref(&self) -> PyResult<u64> {
-                Ok(self.held()?.place.reference())
+                Ok(self.held()?.housed.place.reference())
             }
 
             #[getter]

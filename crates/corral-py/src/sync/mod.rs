@@ -12,16 +12,21 @@
 use corral_core::exclusive::Exclusive;
 use corral_core::heap::HeapError;
 use corral_core::park::{Interrupted, Patience};
+use corral_core::primitives::place::Place;
 use corral_core::region::Damaged;
 use corral_core::sync::spin_loop;
 use corral_core::wait::{Deadline, Spin, spin_limit_ns};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::heap::heap_error;
+use crate::heap::{Heap, heap_error};
 use crate::link::deadline_of;
 
+mod barrier;
+mod condition;
 mod locks;
+mod signals;
+
 pub(crate) use locks::{Lock, RLock};
 
 /// Looks before the GIL is released: about as long as that takes.
@@ -32,9 +37,48 @@ fn damaged(error: Damaged) -> PyErr {
     heap_error(HeapError::from(error))
 }
 
+/// What ends a wait.
+enum Failure {
+    Damaged(Damaged),
+    Python(PyErr),
+}
+
+impl From<Damaged> for Failure {
+    fn from(what: Damaged) -> Self {
+        Self::Damaged(what)
+    }
+}
+
 /// What has not been initialised by its Python class.
 fn unopened() -> PyErr {
     PyValueError::new_err("the object was not initialised: its class's __init__ must call super().__init__()")
+}
+
+/// A place in a heap, found or made.
+struct Housed {
+    heap: Py<Heap>,
+    place: Place,
+}
+
+impl Housed {
+    fn open(heap: &Bound<'_, Heap>, reference: Option<u64>, bytes: usize, tag: u64) -> PyResult<Self> {
+        Self::with_options(heap, reference, bytes, tag, 0)
+    }
+
+    fn with_options(
+        heap: &Bound<'_, Heap>,
+        reference: Option<u64>,
+        bytes: usize,
+        tag: u64,
+        options: u64,
+    ) -> PyResult<Self> {
+        let core = heap.get().core();
+        let place = match reference {
+            None => Place::create(core, bytes, tag, options),
+            Some(reference) => Place::attach(core, reference, tag),
+        };
+        Ok(Self { heap: heap.clone().unbind(), place: place.map_err(heap_error)? })
+    }
 }
 
 /// Any object, as a condition.
@@ -84,12 +128,12 @@ impl Waiter {
         &self,
         py: Python<'_>,
         deadline: Deadline,
-        wait: impl FnOnce(Patience<'_, PyErr>) -> PyResult<T> + Send,
+        wait: impl FnOnce(Patience<'_, Failure>) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
         // Another thread is just reading or writing it (or was, when this process was forked): learn from scratch.
         let mut spin = self.spin.enter().map(|inside| *inside).unwrap_or_default();
         let outcome = py.detach(|| {
-            let mut interrupted = || Python::attach(|py| py.check_signals());
+            let mut interrupted = || Python::attach(|py| py.check_signals()).map_err(Failure::Python);
             wait(Patience {
                 deadline,
                 spin_ns: spin_limit_ns(),
@@ -100,11 +144,17 @@ impl Waiter {
         if let Some(mut inside) = self.spin.enter() {
             *inside = spin;
         }
-        outcome
+        outcome.map_err(|failure| match failure {
+            Failure::Damaged(what) => damaged(what),
+            Failure::Python(error) => error,
+        })
     }
 }
 
 /// Adds this room's classes to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    locks::register(module)
+    locks::register(module)?;
+    signals::register(module)?;
+    condition::register(module)?;
+    barrier::register(module)
 }
