@@ -22,7 +22,7 @@ from concurrent.futures import (
 )
 from time import monotonic
 
-from corral._backends.local import LocalBackend
+from corral._backends.local import LocalBackend, share_of_threads
 from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.future import TaskFuture
@@ -77,6 +77,8 @@ class ProcessPoolExecutor(Executor):
         executor is broken with that exception as the cause.
         max_tasks_per_child: A worker is replaced after this many tasks.
         forward: As for `corral.Pool`: which of "logging", "warnings" and "prints" of the workers come home.
+        blas_threads: How many threads OpenMP, OpenBLAS, MKL and the like may use in each worker; None for the
+        processors divided by the workers, 0 to leave them alone. What the environment says goes before.
 
     Leaving a `with` block waits for all futures. Thread-safe. A worker that dies is replaced; only the
     task that it was running fails, with `corral.WorkerLost` (a `BrokenProcessPool`).
@@ -91,6 +93,7 @@ class ProcessPoolExecutor(Executor):
         *,
         max_tasks_per_child: int | None = None,
         forward: bool | str | Iterable[str] | None = None,
+        blas_threads: int | None = None,
     ) -> None:
         from corral._engine.messages import choose
         from corral.context import cpu_count
@@ -120,6 +123,7 @@ class ProcessPoolExecutor(Executor):
             initargs=initargs,
             exit_is_result=True,
             forward=choose(forward),
+            blas_threads=share_of_threads(blas_threads, cpu_count(), max_workers),
         )
         self._engine = Engine(
             backend, max_workers, tasks_per_worker=max_tasks_per_child, on_demand=True, drain_at_exit=True

@@ -10,7 +10,7 @@ import os
 import warnings
 import weakref
 
-from corral._backends.local import LocalBackend
+from corral._backends.local import LocalBackend, share_of_threads
 from corral._engine import callbacks
 from corral._engine.calls import Call, MapCall, call_task
 from corral._engine.engine import Engine
@@ -238,6 +238,8 @@ class Pool:
         forward: Which of "logging", "warnings" and "prints" of the workers come home, to go through this
         process's own loggers, `warnings.showwarning` and streams; True for all, False for none; the first two
         by default.
+        blas_threads: How many threads OpenMP, OpenBLAS, MKL and the like may use in each worker; None for the
+        processors divided by the workers, 0 to leave them alone. What the environment says goes before.
 
     Leaving a `with` block terminates the pool. Thread-safe. Workers that die are replaced; only the
     task that such a worker was running fails, with `corral.WorkerLost`.
@@ -252,6 +254,7 @@ class Pool:
         context: Any = None,
         *,
         forward: bool | str | Iterable[str] | None = None,
+        blas_threads: int | None = None,
     ) -> None:
         from corral._engine.messages import choose
         from corral.context import cpu_count
@@ -275,6 +278,7 @@ class Pool:
             initializer=initializer,
             initargs=tuple(initargs),
             forward=choose(forward),
+            blas_threads=share_of_threads(blas_threads, cpu_count(), processes),
         )
         self._engine = Engine(backend, processes, tasks_per_worker=maxtasksperchild)
         self._finalizer = weakref.finalize(self, self._engine.leash.drop)

@@ -13,6 +13,7 @@ from corral._engine.messages import wishes
 from corral._launch import begin, heap, launch
 from corral._launch.passing import Passing
 from corral._native import Bell, Link, WaitSet
+from corral._worker.limits import MAX_DEPTH, depth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,15 +43,23 @@ class LocalBackend:
         initargs: Sequence[Any] = (),
         exit_is_result: bool = False,
         forward: tuple[str, ...] = (),
+        blas_threads: int = 0,
     ) -> None:
         """Prepare; no process is started yet.
 
         Raises:
+            PoolError: pools are nested deeper than anybody can mean.
             EncodeError: the initializer or its arguments cannot be pickled (not with fork, which needs
             no pickling).
         """
+        self._depth = depth() + 1
+        if self._depth > MAX_DEPTH:
+            from corral.errors import PoolError
+
+            raise PoolError(f"this pool would be in the worker of a pool, {MAX_DEPTH} times over")
         begin(method)
         self._method = method
+        self._blas_threads = blas_threads
         self._name = name
         self._initializer = initializer
         self._initargs = initargs
@@ -80,15 +89,19 @@ class LocalBackend:
         # As many waiters may spin as leave a processor to those who work; the low seats get the work first.
         spin_us = _SPIN_US if seat < self._spinners else 0
         name = self._name()
-        wants = wishes(self._forward, name) if self._forward else None
-        payload = dumps((link.ref, self._init, self._exit_is_result, spin_us, wants))
-        call = self._forked(link.ref, spin_us, wants) if self._method == "fork" else None
+        ways = {
+            "depth": self._depth,
+            "threads": self._blas_threads,
+            "says": wishes(self._forward, name) if self._forward else None,
+        }
+        payload = dumps((link.ref, self._init, self._exit_is_result, spin_us, ways))
+        call = self._forked(link.ref, spin_us, ways) if self._method == "fork" else None
         fds = (self._bell.fileno(), *self._passed.fds)
         child = launch(self._method, _ENTRY, payload, fds=fds, call=call, name=name)
         child.kept += self._passed.keepers
         return link, child
 
-    def _forked(self, ref: int, spin_us: int, wants: dict[str, Any] | None) -> Callable[[], None]:
+    def _forked(self, ref: int, spin_us: int, ways: dict[str, Any]) -> Callable[[], None]:
         def call() -> None:
             from corral._worker.loop import serve_forked
 
@@ -97,7 +110,7 @@ class LocalBackend:
                 self._initializer,
                 self._initargs,
                 exit_is_result=self._exit_is_result,
-                wants=wants,
+                ways=ways,
             )
 
         return call
@@ -112,3 +125,16 @@ class LocalBackend:
         child.poll()
         self._heap.recover(child.identity)
         child.close()
+
+
+def share_of_threads(asked: int | None, cpus: int, workers: int) -> int:
+    """How many threads a numerical library gets in each worker: no more in all than there are processors.
+
+    Raises:
+        ValueError: fewer than none were asked for.
+    """
+    if asked is None:
+        return max(1, cpus // workers)
+    if asked < 0:
+        raise ValueError(f"blas_threads must be a number of threads, 0 for any, or None, not {asked!r}")
+    return asked

@@ -21,6 +21,7 @@ from corral._codec import decode, encode_failure, encode_reply, install, unbundl
 from corral._launch import parents_heap, passing
 from corral._native import Link
 from corral._worker.forwarding import begin
+from corral._worker.limits import keep_to
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ _FEW = 32
 def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     """Entry of a launched worker: attach the link named in `payload`, then serve."""
     _leave_interrupts_to_the_parent()
-    link_ref, init, exit_is_result, spin_us, wants = loads(payload)
+    link_ref, init, exit_is_result, spin_us, ways = loads(payload)
     link = _attach(link_ref, fds[0], spin_us)
-    _forward(link, wants)
+    _begin(link, ways)
     if len(fds) > 1:
         passing.receive(fds[1:])
     try:
@@ -62,12 +63,12 @@ def serve_forked(
     initargs: Sequence[Any],
     *,
     exit_is_result: bool,
-    wants: Mapping[str, Any] | None = None,
+    ways: Mapping[str, Any],
 ) -> None:
     """Entry of a forked worker, whose initializer was inherited rather than sent."""
     _leave_interrupts_to_the_parent()
     link = _attach(*where)
-    _forward(link, wants)
+    _begin(link, ways)
     serve(link, initializer, initargs, exit_is_result=exit_is_result)
 
 
@@ -77,10 +78,11 @@ def _attach(link_ref: int, bell_fd: int, spin_us: int) -> Link:
     return link
 
 
-def _forward(link: Link, wants: Mapping[str, Any] | None) -> None:
-    """Have what tasks say go home, if the parent wants any of it."""
-    if wants is not None:
-        begin(lambda kind, body: link.reply(kind, 0, 0, body), wants)
+def _begin(link: Link, ways: Mapping[str, Any]) -> None:
+    """Be a worker as the parent wants it: what tasks say goes home, and it keeps to its share."""
+    keep_to(ways["depth"], ways["threads"])
+    if ways["says"] is not None:
+        begin(lambda kind, body: link.reply(kind, 0, 0, body), ways["says"])
 
 
 def serve(
