@@ -1,6 +1,6 @@
 """Keep a worker's share of the machine: the threads of numerical libraries, and how deep pools may be nested.
 
-Role in the flow: the worker's entry calls `keep_to`; `corral._backends.local` asks `depth` when a pool is made.
+Role in the flow: the worker's entry calls `keep_to`; `corral._backends.local` asks `depth` for each pool.
 Runs in: the worker, before the initializer; `depth` also in the parent.
 See: the environment variables are those that OpenMP (OpenMP API 5.2, 21.1.2), OpenBLAS, MKL, BLIS, vecLib and
 numexpr document.
@@ -27,7 +27,7 @@ _here: list[int] = []
 
 
 def depth() -> int:
-    """In how many pools' workers, one in the other, this process is; 0 in a program that is nobody's worker."""
+    """In how many pools' workers, one in the other, this process is; 0 in a program that is no worker."""
     return _here[0] if _here else 0
 
 
@@ -52,7 +52,7 @@ def _limit_loaded(threads: int) -> None:
         # The program has its own mind about it.
         return
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-not-found]
     except ImportError:
         return
     threadpool_limits(threads)
