@@ -11,6 +11,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use corral_core::heap::Heap as CoreHeap;
+use corral_core::identity;
 use corral_core::link::{
     Arrived, Body, InRing, LinkError, ParentLink, Tag, Waited, WorkerLink, pack as core_pack,
 };
@@ -74,7 +75,8 @@ pub(crate) struct Link {
 
 enum Side {
     Parent(Arc<ParentLink>),
-    Worker(Box<WorkerLink>),
+    /// And the identity of the worker: a process that it has forked has a copy, which must touch nothing.
+    Worker(Box<WorkerLink>, u64),
 }
 
 impl Link {
@@ -83,14 +85,17 @@ impl Link {
     pub(crate) fn parent(&self) -> PyResult<&Arc<ParentLink>> {
         match &self.side {
             Side::Parent(link) => Ok(link),
-            Side::Worker(_) => Err(PyRuntimeError::new_err("only the parent's side can do this")),
+            Side::Worker(..) => Err(PyRuntimeError::new_err("only the parent's side can do this")),
         }
     }
 
     #[inline]
     fn worker(&self) -> PyResult<&WorkerLink> {
         match &self.side {
-            Side::Worker(link) => Ok(link),
+            Side::Worker(link, worker) if *worker == identity::current() => Ok(link),
+            Side::Worker(..) => {
+                Err(PyRuntimeError::new_err("this link is that of the process which has forked this one"))
+            }
             Side::Parent(_) => Err(PyRuntimeError::new_err("only the worker's side can do this")),
         }
     }
@@ -111,14 +116,14 @@ impl Link {
     fn attach(heap: &Heap, r#ref: u64, bell_fd: c_int) -> PyResult<Self> {
         let event = duplicate(bell_fd)?;
         let link = WorkerLink::attach(Arc::clone(heap.core()), r#ref, event).map_err(link_error)?;
-        Ok(Self { side: Side::Worker(Box::new(link)) })
+        Ok(Self { side: Side::Worker(Box::new(link), identity::current()) })
     }
 
     #[getter]
     fn r#ref(&self) -> u64 {
         match &self.side {
             Side::Parent(link) => link.reference(),
-            Side::Worker(link) => link.reference(),
+            Side::Worker(link, _) => link.reference(),
         }
     }
 

@@ -21,7 +21,7 @@ import marshal
 import os
 import sys
 
-from corral._launch import exits, kin, line, surroundings, tree, wire
+from corral._launch import exits, kin, line, neighbour, surroundings, tree, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,13 +56,15 @@ def serve(sock: wire.socket) -> NoReturn:
 
     def run() -> None:
         given = _take_fds(request["fds"], fds)
-        if given:
+        if "parent" in given:
             sock.close()
             tree.follow_parent(given["parent"], request["creator"])
             tree.adopt_heap(given["heap"])
         else:
             line.hold(sock)
             _know_main_thread()
+        if "tracker" in given:
+            neighbour.share_tracker(given["tracker"])
         surroundings.apply(request["changes"])
         _mirror_main(request["main"])
         kin.be(about)

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["executed", "introduce", "loaded", "tell_process", "when_loaded"]
+__all__ = [
+    "executed",
+    "introduce",
+    "loaded",
+    "share_tracker",
+    "tell_process",
+    "tracker_fd",
+    "when_loaded",
+]
 
 _waiting: dict[str, list[Callable[[Any], object]]] = {}
 
@@ -103,6 +111,25 @@ def introduce(*, forked: bool) -> None:
         util._finalizer_registry.clear()  # noqa: SLF001
         util._run_after_forkers()  # noqa: SLF001
         atexit.register(util._exit_function)  # noqa: SLF001
+
+
+def tracker_fd() -> int | None:
+    """Return the line to the standard library's resource tracker, if this process has one."""
+    module = loaded("multiprocessing.resource_tracker")
+    fd: int | None = None if module is None else module._resource_tracker._fd  # noqa: SLF001
+    return fd
+
+
+def share_tracker(fd: int) -> None:
+    """Have the parent's resource tracker be this process's too, as among the standard library's processes.
+
+    A tracker of its own would unlink at its exit the segments that it has merely opened.
+    """
+
+    def adopt(module: Any) -> None:
+        module._resource_tracker._fd = fd  # noqa: SLF001
+
+    when_loaded("multiprocessing.resource_tracker", adopt)
 
 
 def tell_process() -> None:

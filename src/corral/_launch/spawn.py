@@ -14,7 +14,7 @@ import marshal
 import os
 import sys
 
-from corral._launch import surroundings, tree, wire
+from corral._launch import neighbour, surroundings, tree, wire
 from corral._launch.ending import OwnChild
 
 TYPE_CHECKING = False
@@ -169,8 +169,11 @@ def send_request(
     """Tell a process that waits in `child.serve` what to run, and with what."""
     entry, payload, fds, about = call
     own = [("1", 1), ("2", 2), *extra]
+    tracker = neighbour.tracker_fd()
+    if tracker is not None:
+        own.append(("tracker", tracker))
     if -1 in surroundings.output_fds():
-        own = [item for item in own if item[1] in surroundings.output_fds() or item in extra]
+        own = [item for item in own if item[1] in surroundings.output_fds() or item[0] not in {"1", "2"}]
     head = marshal.dumps(
         {
             "entry": entry,

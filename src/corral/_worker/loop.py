@@ -12,6 +12,7 @@ as an executor does. If the parent dies, a native watch ends the process.
 
 from __future__ import annotations
 
+import os
 import sys
 from _pickle import loads
 from itertools import starmap
@@ -27,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     from corral._native import Block
 else:
@@ -93,13 +94,29 @@ def serve(
     exit_is_result: bool,
 ) -> None:
     """Run the initializer, report READY, then work until a STOP frame."""
-    if initializer is not None:
+    me = os.getpid()
+    try:
+        if initializer is not None:
+            try:
+                initializer(*initargs)
+            except BaseException as error:
+                _refuse(link, error)
+        link.reply(wire.READY, 0, 0, b"")
+        _Worker(link, exit_is_result=exit_is_result).loop()
+    finally:
+        if os.getpid() != me:
+            _end_copy()
+
+
+def _end_copy() -> NoReturn:
+    """End a process that a task has forked and that has returned from the task: the worker itself answers."""
+    for stream in (sys.stdout, sys.stderr):
         try:
-            initializer(*initargs)
-        except BaseException as error:
-            _refuse(link, error)
-    link.reply(wire.READY, 0, 0, b"")
-    _Worker(link, exit_is_result=exit_is_result).loop()
+            stream.flush()
+        except (AttributeError, ValueError, OSError):
+            # None, closed, or nobody there to read.
+            continue
+    os._exit(0)
 
 
 def _leave_interrupts_to_the_parent() -> None:
