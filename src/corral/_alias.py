@@ -43,6 +43,8 @@ _IMPORTER = frozenset({"__cached__", "__file__", "__loader__", "__package__", "_
 """What the import system sets, where it is not there yet."""
 
 _real: dict[str, ModuleType] = {}
+_specs: dict[str, ModuleSpec | None] = {}
+_faces: dict[str, ModuleType | None] = {}
 _lock = RLock()
 
 
@@ -127,9 +129,11 @@ def _execute(name: str) -> ModuleType:
 
 
 def _real_spec(name: str) -> ModuleSpec | None:
-    """Find a module in the standard library's folder."""
-    parts = name.split(".")[:-1]
-    return PathFinder.find_spec(name, [os.path.join(os.path.dirname(os.__file__), *parts)])
+    """Find a module in the standard library's folder; each is looked for once."""
+    if name not in _specs:
+        parts = name.split(".")[:-1]
+        _specs[name] = PathFinder.find_spec(name, [os.path.join(os.path.dirname(os.__file__), *parts)])
+    return _specs[name]
 
 
 def _is_aliased(name: str) -> bool:
@@ -250,14 +254,17 @@ def _is_dunder(name: str) -> bool:
 
 def _face(name: str) -> ModuleType | None:
     """Return corral's module for one of the standard library's, if there is one."""
-    ours = _FACES.get(name) or f"corral{name.removeprefix(_PACKAGE)}"
-    try:
-        __import__(ours)
-    except ModuleNotFoundError as error:
-        if error.name != ours:
-            raise
-        return None
-    return sys.modules[ours]
+    if name not in _faces:
+        ours = _FACES.get(name) or f"corral{name.removeprefix(_PACKAGE)}"
+        try:
+            __import__(ours)
+        except ModuleNotFoundError as error:
+            if error.name != ours:
+                raise
+            _faces[name] = None
+        else:
+            _faces[name] = sys.modules[ours]
+    return _faces[name]
 
 
 def _real_attribute(module: str, name: str) -> Any:
