@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing.shared_memory as standard
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -185,3 +187,12 @@ def test_a_name_that_means_another_segment_by_now_is_not_unlinked() -> None:
     )
     assert done.returncode == 0
     SharedMemory(name).unlink()
+
+
+@pytest.mark.slow
+def test_the_reference_pages_program_does_what_it_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "shared_memory.md"
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -7,9 +7,11 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -238,3 +240,12 @@ def test_structures_of_a_script_are_shared() -> None:
     command = [sys.executable, "-c", textwrap.dedent(program)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50)
     assert (done.stdout, done.stderr) == ("2 5.0\n", "")
+
+
+@pytest.mark.slow
+def test_the_reference_pages_program_does_what_it_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "sharedctypes.md"
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
