@@ -203,6 +203,14 @@ def test_a_list_is_opened_by_name_and_by_pickle(shared: ShareableList) -> None:
     assert shared[3] == 102
 
 
+def test_a_text_gets_the_room_of_its_characters_or_more_if_it_needs_more() -> None:
+    made = ShareableList(["encodés", "é" * 9, "é" * 7, "x" * 8])
+    assert made.format == "8s24s16s16s"
+    assert list(made) == ["encodés", "é" * 9, "é" * 7, "x" * 8]
+    made.shm.close()
+    made.shm.unlink()
+
+
 def test_an_empty_list_is_a_list() -> None:
     made = ShareableList()
     assert (len(made), made.format, list(made)) == (0, "", [])

@@ -111,8 +111,8 @@ def pack(sequence: Iterable[Any]) -> tuple[bytes, Layout]:
         form = FORMATS[type(value)]
         packed: Any = value.encode() if isinstance(value, str) else value
         if isinstance(packed, bytes):
-            # Always a zero byte more: so the library that laid this out first has it.
-            form %= WORD * (len(packed) // WORD + 1)
+            # As the library has it that laid this out first: by characters. But what they take must fit.
+            form %= WORD * max(len(value) // WORD + 1, -(-len(packed) // WORD))
         items.append(struct.pack(form, packed))
         formats.append(form.encode().ljust(WORD, b"\0"))
         kinds.append(_KINDS.get(type(value), AS_IS))
