@@ -24,6 +24,9 @@ use crate::wait::{Deadline, Spin};
 /// The first sleep of a receiver; the next ones grow up to [`LONGEST_NAP`].
 const FIRST_NAP: Duration = Duration::from_millis(5);
 const NAP_GROWTH: u32 = 4;
+/// A receiver that has slept so often (about a second) hands back the pages that large messages have left.
+const NAPS_TO_IDLE: u32 = 12;
+const IDLE: Duration = Duration::from_millis(500);
 
 /// Deaths of children that this process has noticed: senders then look whether their peer was among them.
 static DEATHS: AtomicU32 = AtomicU32::new(0);
@@ -363,7 +366,7 @@ impl End {
             spin.succeeded();
             return Ok(Waited::Ready);
         }
-        let mut nap = FIRST_NAP;
+        let (mut nap, mut naps) = (FIRST_NAP, 0_u32);
         let mut stray = false;
         loop {
             if (stray || !self.is_quiet()) && !self.mute(stray, deadline, interrupted)? {
@@ -386,6 +389,11 @@ impl End {
                 Input::TimedOut if deadline.has_passed() => return Ok(Waited::TimedOut),
                 Input::TimedOut => {
                     nap = (nap * NAP_GROWTH).min(LONGEST_NAP);
+                    naps = naps.saturating_add(1);
+                    if naps == NAPS_TO_IDLE {
+                        // Damage will be met by who looks for a message.
+                        drop(self.heap.trim(IDLE));
+                    }
                     interrupted()?;
                 }
                 Input::Interrupted => interrupted()?,

@@ -131,6 +131,17 @@ fn a_stream_to_a_receiver_that_is_awake_costs_one_byte() {
 }
 
 #[test]
+fn a_receiver_that_waits_long_hands_the_pages_of_large_messages_back() {
+    let (reader, _writer) = pipe(false);
+    let block = reader.heap().alloc(4 << 20).unwrap();
+    reader.heap().free(block.reference).unwrap();
+    assert!(reader.heap().stats().unwrap().bytes_resident > 4 << 20);
+    let waited = wait(&reader, Deadline::after(Duration::from_millis(1500)));
+    assert_eq!(waited, Waited::TimedOut);
+    assert!(reader.heap().stats().unwrap().bytes_resident < 1 << 20);
+}
+
+#[test]
 fn a_byte_that_is_not_ours_wakes_nobody_for_long() {
     let (reader, writer) = pipe(false);
     crate::sys::socket::send_byte(writer.socket()).unwrap();
