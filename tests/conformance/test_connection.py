@@ -226,6 +226,20 @@ def test_a_process_of_the_standard_library_takes_ours(targets: ModuleType, metho
     here.close()
 
 
+def test_a_process_of_ours_takes_the_standard_librarys(
+    start: Callable[..., Any], targets: ModuleType
+) -> None:
+    here, there = multiprocessing.Pipe()
+    start(targets.echo, there)
+    there.close()
+    here.send("over here")
+    assert here.recv() == "over here"
+    here.send(None)
+    with pytest.raises(EOFError):
+        here.recv()
+    here.close()
+
+
 def test_ours_and_the_standard_librarys_carry_each_other() -> None:
     ours = Pipe()
     theirs = multiprocessing.Pipe()
