@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast compat test-rust fault-build lint format types arch api loom bench build clean
+.PHONY: help demo test test-fast compat test-rust fault-build faults soak lint format types arch api loom bench build clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -66,13 +66,20 @@ FAULT := $(CURDIR)/target/fault
 
 $(FAULT)/.stamp: $(VENV)/.stamp-build
 	cargo build --release --locked --quiet --target-dir $(FAULT) --package corral-py --features fault
-	rm -rf $(FAULT)/overlay && mkdir -p $(FAULT)/overlay/corral
-	ln -s $(CURDIR)/src/corral/* $(FAULT)/overlay/corral/
-	rm -f $(FAULT)/overlay/corral/_native*.so
-	cp $(FAULT)/release/lib_native.so $(FAULT)/overlay/corral/_native.abi3.so
 	@touch $@
 
 fault-build: $(FAULT)/.stamp ## corral with faults at named steps, in target/fault/overlay
+	@rm -rf $(FAULT)/overlay && mkdir -p $(FAULT)/overlay/corral
+	@ln -s $(CURDIR)/src/corral/* $(FAULT)/overlay/corral/
+	@rm -f $(FAULT)/overlay/corral/_native*.so
+	@cp $(FAULT)/release/lib_native.so $(FAULT)/overlay/corral/_native.abi3.so
+
+faults: fault-build ## Every crash: cause, phase, way of calling, start method; prints a table
+	PYTHONPATH=$(FAULT)/overlay $(BIN)/python -m tests.faults.matrix
+
+MINUTES ?= 1
+soak: build ## Random faults for MINUTES=n, with an oracle; prints its SEED, which makes it the same again
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.stamp-tools ## ruff, rustfmt, clippy
 	$(BIN)/ruff check .
