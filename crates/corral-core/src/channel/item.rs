@@ -1,10 +1,12 @@
 //! What is sent: bytes, or a block that was filled before.
 
-use super::{ChannelError, block_region, layout};
+#[cfg(doc)]
+use super::layout;
+use super::{ChannelError, block_region, whole_region};
 use crate::frame::parts;
-use crate::heap::{BlockRef, Heap, HeapError};
+use crate::heap::{BlockRef, Heap, HeapError, Pages};
 use crate::identity;
-use crate::region::Memory;
+use crate::region::{Memory, Region};
 use crate::steps::step;
 use crate::sync::Ordering;
 
@@ -37,12 +39,11 @@ pub fn pack(heap: &Heap, contents: &[&[u8]]) -> Result<BlockRef, ChannelError> {
 }
 
 pub(super) fn pack_as(me: u64, heap: &Heap, contents: &[&[u8]]) -> Result<BlockRef, ChannelError> {
-    let too_large = HeapError::Full { wanted: u64::MAX, limit: "no block can be that large" };
     let lengths: Vec<usize> = contents.iter().map(|part| part.len()).collect();
-    let planned = parts::plan(&lengths).and_then(|(places, end)| Some((places, trailer_at(end)?)));
-    let Some((places, trailer)) = planned else { return Err(too_large.into()) };
-    let size = trailer.checked_add(layout::TRAILER_BYTES).ok_or(ChannelError::Heap(too_large))?;
-    let block = heap.alloc_as(me, size, crate::heap::Pages::All)?;
+    let Some((places, size)) = parts::plan(&lengths) else {
+        return Err(HeapError::Full { wanted: u64::MAX, limit: "no block can be that large" }.into());
+    };
+    let block = heap.alloc_as(me, size, Pages::All)?;
     step!("pack.allocated");
     let filled = fill(heap, block, &places, contents);
     if let Err(damage) = filled {
@@ -50,10 +51,6 @@ pub(super) fn pack_as(me: u64, heap: &Heap, contents: &[&[u8]]) -> Result<BlockR
         return Err(damage);
     }
     Ok(block)
-}
-
-fn trailer_at(end: usize) -> Option<usize> {
-    end.checked_next_multiple_of(8)
 }
 
 fn fill(
@@ -70,21 +67,25 @@ fn fill(
     Ok(())
 }
 
-/// Writes an item's number behind its content (INV-CHANNEL-4).
+/// Writes an item's number into its block (INV-CHANNEL-4).
 pub(super) fn number(heap: &Heap, reference: u64, number: u64) -> Result<(), ChannelError> {
-    let region = block_region(heap, reference)?;
-    let trailer = region.length().checked_sub(layout::TRAILER_BYTES);
-    let trailer = trailer.ok_or(ChannelError::Unfit("the block is no item"))?;
+    let region = whole_region(heap, reference)?;
     // Relaxed: the block is ours; the change of its owner orders this before.
-    region.word(trailer)?.store(number, Ordering::Relaxed);
+    region.word(number_at(&region)?)?.store(number, Ordering::Relaxed);
     Ok(())
 }
 
-/// The number behind an item's content.
+/// The number in an item's block, which may have been freed in part: its size is gone then, its content is not.
 pub(super) fn number_of(heap: &Heap, reference: u64) -> Result<u64, ChannelError> {
-    let region = block_region(heap, reference)?;
-    let trailer = region.length().checked_sub(layout::TRAILER_BYTES);
-    let trailer = trailer.ok_or(ChannelError::Damaged("an item's block is too short"))?;
+    let region = whole_region(heap, reference)?;
     // Relaxed: whoever asks has acquired the owner word after it was the channel's.
-    Ok(region.word(trailer)?.load(Ordering::Relaxed))
+    Ok(region.word(number_at(&region)?)?.load(Ordering::Relaxed))
+}
+
+/// Behind the head of the parts: it ends on an odd multiple of 8, and the first part begins on a multiple of 64.
+fn number_at(region: &Region) -> Result<usize, ChannelError> {
+    // Relaxed: as above.
+    let count = region.half(size_of::<u32>())?.load(Ordering::Relaxed);
+    let head = usize::try_from(count).ok().and_then(parts::head_bytes);
+    head.ok_or(ChannelError::Damaged("the number of an item's parts"))
 }

@@ -83,9 +83,6 @@ pub(super) const SEGMENT_BYTES: usize = 64 << 10;
 pub(super) const LARGE_SEGMENT_BYTES: usize = 1 << 20;
 pub(super) const LARGE_BACKLOG: u64 = 16 << 10;
 
-/// Bytes behind an item's block's content: the number of the item it was sent as.
-pub const TRAILER_BYTES: usize = 8;
-
 /// Who owns the segments of a channel: a word that no process has (its pid would be 0), and no other channel of the heap.
 pub(super) fn segments_owner(channel: u64) -> u64 {
     channel << 2 | 1

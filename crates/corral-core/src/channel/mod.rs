@@ -36,6 +36,7 @@ mod side;
 mod tests;
 
 use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -398,7 +399,15 @@ impl Channel {
 }
 
 fn block_region(heap: &Heap, reference: u64) -> Result<Region, ChannelError> {
-    let (start, length) = heap.slice(reference)?;
+    region_at(heap.slice(reference)?)
+}
+
+/// All of a block, also of one that is half freed.
+fn whole_region(heap: &Heap, reference: u64) -> Result<Region, ChannelError> {
+    region_at(heap.whole(reference)?)
+}
+
+fn region_at((start, length): (NonNull<u8>, usize)) -> Result<Region, ChannelError> {
     // SAFETY: INV-REGION-1: the block lies in the mapping; a `Channel` keeps the heap beside its region, and others live no longer than it.
     let region = unsafe { Region::new(start, length) };
     region.ok_or(ChannelError::Damaged("a block is not aligned"))

@@ -4,7 +4,7 @@
 
 use super::layout;
 use super::side::Side;
-use super::{Channel, ChannelError, item};
+use super::{Channel, ChannelError, item, whole_region};
 use crate::doorbell::many;
 use crate::region::Memory;
 use crate::steps::step;
@@ -63,7 +63,8 @@ impl Channel {
             let owner = layout::segments_owner(self.reference);
             if side.place.segment != left && self.heap.owner_of(left)? == owner {
                 let serial = |reference| -> Result<u64, ChannelError> {
-                    Ok(self.block(reference)?.word(layout::SERIAL_AT)?.load(Ordering::Relaxed))
+                    let segment = whole_region(&self.heap, reference)?;
+                    Ok(segment.word(layout::SERIAL_AT)?.load(Ordering::Relaxed))
                 };
                 // A later one is the same block, which was freed and has come back.
                 if serial(left)? < serial(side.place.segment)? {

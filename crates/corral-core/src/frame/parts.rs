@@ -91,7 +91,9 @@ fn checked_part(offset: u64, length: u64, head: usize, size: usize) -> Option<Pa
     fits.then_some(Part { offset, length })
 }
 
-fn head_bytes(count: usize) -> Option<usize> {
+/// Bytes at the beginning of a block with so many parts that say where they are.
+#[must_use]
+pub fn head_bytes(count: usize) -> Option<usize> {
     count.checked_mul(RECORD_BYTES)?.checked_add(HEAD_BYTES)
 }
 

@@ -258,6 +258,18 @@ impl Heap {
         Ok((self.memory_of(reference - 1, len)?, len))
     }
 
+    /// As [`Heap::slice`], but with all that the block's class holds: whatever the size it was asked for, and though it is half freed.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::Damaged`] when the reference leads nowhere.
+    pub(crate) fn whole(&self, reference: u64) -> Result<(NonNull<u8>, usize), HeapError> {
+        let class = self.entry_of(reference)?.class.load(Ordering::Acquire);
+        let capacity = class_capacity(class).and_then(|capacity| usize::try_from(capacity).ok());
+        let capacity = capacity.ok_or(HeapError::Damaged("a block's class"))?;
+        Ok((self.memory_of(reference - 1, capacity)?, capacity))
+    }
+
     /// Who owns the block (0: nobody).
     ///
     /// # Errors

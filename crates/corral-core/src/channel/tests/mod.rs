@@ -1,5 +1,9 @@
 //! Tests of the channel: as one process sees it, between threads, against a model, cut off at every step, and with damaged memory.
 
+mod crashes;
+mod damage;
+mod model;
+
 use std::time::Duration;
 
 use super::*;
