@@ -202,6 +202,18 @@ class Event(_native.Event):
         return f"<{type(self).__qualname__} at {id(self):#x} {state}>"
 
 
+class _Gauge:
+    """A number where the standard library's condition has a semaphore; some programs look at it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def get_value(self) -> int:
+        return self._value
+
+
 class Condition(_native.Condition):
     """Waiting for what others will bring about, with a lock that is let go of meanwhile. A context manager.
 
@@ -232,6 +244,16 @@ class Condition(_native.Condition):
                 break
             self.wait(left)
         return found
+
+    @property
+    def _sleeping_count(self) -> _Gauge:
+        return _Gauge(self._waiting())
+
+    @property
+    def _woken_count(self) -> _Gauge:
+        return _Gauge(0)
+
+    _wait_semaphore = _woken_count
 
     def __reduce__(self) -> tuple[Any, ...]:
         where = sharing.depart(self._heap, self._ref, self)
