@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ProcessError as ProcessError
     from multiprocessing.context import TimeoutError as TimeoutError  # noqa: A004 - the name it has there
 
+    from corral._worker.current import current_task as current_task
     from corral.context import Array as Array
     from corral.context import Barrier as Barrier
     from corral.context import BoundedSemaphore as BoundedSemaphore
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from corral.errors import InternalError as InternalError
     from corral.errors import LaunchError as LaunchError
     from corral.errors import LockPoisoned as LockPoisoned
+    from corral.errors import MapErrors as MapErrors
     from corral.errors import OwnerDied as OwnerDied
     from corral.errors import OwnerDiedWarning as OwnerDiedWarning
     from corral.errors import PoisonTask as PoisonTask
@@ -62,11 +64,13 @@ if TYPE_CHECKING:
     from corral.errors import PoolError as PoolError
     from corral.errors import RemoteTraceback as RemoteTraceback
     from corral.errors import SyncError as SyncError
+    from corral.errors import TaskCancelled as TaskCancelled
     from corral.errors import TaskError as TaskError
     from corral.errors import TaskTimeout as TaskTimeout
     from corral.errors import WorkerLost as WorkerLost
     from corral.futures import ProcessPoolExecutor as ProcessPoolExecutor
     from corral.futures import as_completed as as_completed
+    from corral.futures import cancel as cancel
     from corral.futures import wait as wait
     from corral.pool import Pool as Pool
     from corral.process import active_children as active_children
@@ -98,6 +102,7 @@ __all__ = [
     "Lock",
     "LockPoisoned",
     "Manager",
+    "MapErrors",
     "OwnerDied",
     "OwnerDiedWarning",
     "Pipe",
@@ -117,6 +122,7 @@ __all__ = [
     "Semaphore",
     "SimpleQueue",
     "SyncError",
+    "TaskCancelled",
     "TaskError",
     "TaskTimeout",
     "TimeoutError",
@@ -125,8 +131,10 @@ __all__ = [
     "active_children",
     "allow_connection_pickling",
     "as_completed",
+    "cancel",
     "cpu_count",
     "current_process",
+    "current_task",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
@@ -181,6 +189,7 @@ _ROOMS = {
     "InternalError": "corral.errors",
     "LaunchError": "corral.errors",
     "LockPoisoned": "corral.errors",
+    "MapErrors": "corral.errors",
     "OwnerDied": "corral.errors",
     "OwnerDiedWarning": "corral.errors",
     "PoisonTask": "corral.errors",
@@ -189,11 +198,13 @@ _ROOMS = {
     "PoolError": "corral.errors",
     "RemoteTraceback": "corral.errors",
     "SyncError": "corral.errors",
+    "TaskCancelled": "corral.errors",
     "TaskError": "corral.errors",
     "TaskTimeout": "corral.errors",
     "WorkerLost": "corral.errors",
     "ProcessPoolExecutor": "corral.futures",
     "as_completed": "corral.futures",
+    "cancel": "corral.futures",
     "wait": "corral.futures",
     "Pipe": "corral.context",
     "Lock": "corral.context",
@@ -202,6 +213,7 @@ _ROOMS = {
     "Condition": "corral.context",
     "Event": "corral.context",
     "Semaphore": "corral.context",
+    "current_task": "corral._worker.current",
     "Process": "corral.context",
     "RLock": "corral.context",
     "JoinableQueue": "corral.context",

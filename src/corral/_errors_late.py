@@ -9,15 +9,8 @@ from __future__ import annotations
 import queue
 from _pickle import UnpicklingError
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import TimeoutError as MultiprocessingTimeoutError
 
 from corral.errors import ChannelError, PoolError, TaskError, describe_exit
-
-
-class TaskTimeout(TaskError, MultiprocessingTimeoutError, TimeoutError):
-    """A result was not ready in time; the task goes on."""
-
-    __module__ = "corral.errors"
 
 
 class DecodeError(TaskError, UnpicklingError, BrokenProcessPool):

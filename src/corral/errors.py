@@ -8,8 +8,10 @@ Each also inherits what a user of the standard library already catches (in brack
     │   │                               multiprocessing.pool's MaybeEncodingError; what pickling it raised]
     │   ├── DecodeError       late  what arrived cannot be rebuilt [pickle.UnpicklingError, BrokenProcessPool]
     │   ├── TaskTimeout       late  not ready in time            [multiprocessing.TimeoutError, TimeoutError]
+    │   ├── TaskCancelled           raised inside a running task that is cancelled
     │   ├── WorkerLost        late  its worker died meanwhile    [concurrent.futures BrokenProcessPool]
     │   └── PoisonTask        late  it killed worker after worker              [WorkerLost]
+    ├── MapErrors                   every failure of a map that collects them  [ExceptionGroup]
     ├── PoolError
     │   ├── PoolClosed              closed by us; takes no more tasks          [ValueError, RuntimeError]
     │   └── PoolBroken        late  workers die faster than they may be replaced        [BrokenProcessPool]
@@ -42,13 +44,16 @@ from _pickle import PicklingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
     from corral._errors_late import ChannelEmpty as ChannelEmpty
     from corral._errors_late import ChannelFull as ChannelFull
     from corral._errors_late import DecodeError as DecodeError
     from corral._errors_late import PoisonTask as PoisonTask
     from corral._errors_late import PoolBroken as PoolBroken
-    from corral._errors_late import TaskTimeout as TaskTimeout
     from corral._errors_late import WorkerLost as WorkerLost
+    from corral._errors_timeout import TaskTimeout as TaskTimeout
 
 __all__ = [
     "ChannelBroken",
@@ -63,6 +68,7 @@ __all__ = [
     "InternalError",
     "LaunchError",
     "LockPoisoned",
+    "MapErrors",
     "OwnerDied",
     "OwnerDiedWarning",
     "PoisonTask",
@@ -71,6 +77,7 @@ __all__ = [
     "PoolError",
     "RemoteTraceback",
     "SyncError",
+    "TaskCancelled",
     "TaskError",
     "TaskTimeout",
     "WorkerLost",
@@ -80,6 +87,7 @@ __all__ = [
 _LATE = frozenset(
     {"ChannelEmpty", "ChannelFull", "DecodeError", "PoisonTask", "PoolBroken", "TaskTimeout", "WorkerLost"}
 )
+_APART = {"TaskTimeout": "corral._errors_timeout"}
 
 
 class CorralError(Exception):
@@ -106,6 +114,45 @@ class EncodeError(TaskError, PicklingError, TypeError):
     def __str__(self) -> str:
         # That of another base may want other arguments.
         return Exception.__str__(self)
+
+
+class TaskCancelled(TaskError):
+    """Somebody cancelled the task while it ran; raised inside it, so that it can clean up."""
+
+
+class MapErrors(ExceptionGroup[Exception], CorralError):
+    """Items of a map with `errors="collect"` have failed: all exceptions, with the item in a note.
+
+    Attributes:
+        failures: For each of the items that failed: its index, its input's short repr, its exception.
+        results: The values of the others, by index.
+    """
+
+    failures: list[tuple[int, str, Exception]]
+    results: dict[int, object]
+
+    def __new__(
+        cls,
+        message: str = "",
+        exceptions: Sequence[Exception] = (),
+        *,
+        failures: Sequence[tuple[int, str, Exception]] = (),
+        results: Mapping[int, object] | None = None,
+    ) -> Self:
+        """Make the group with its fields: an exception's must be there before `__init__`."""
+        self = super().__new__(cls, message, list(exceptions) or [TaskError("an item failed")])
+        self.failures = list(failures)
+        self.results = dict(results or {})
+        return self
+
+    def __init__(self, message: str = "", exceptions: Sequence[Exception] = (), **_: object) -> None:
+        super().__init__(message, exceptions)
+
+    def derive(self, excs: Sequence[Exception]) -> MapErrors:  # type: ignore[override]
+        """Make the group that `split` and `subgroup` return: those exceptions, and all the results."""
+        kept = {id(each) for each in excs}
+        failures = [failure for failure in self.failures if id(failure[2]) in kept]
+        return MapErrors(self.message, excs, failures=failures, results=self.results)
 
 
 class PoolError(CorralError):
@@ -197,7 +244,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    late = importlib.import_module("corral._errors_late")
+    late = importlib.import_module(_APART.get(name, "corral._errors_late"))
     value: object = getattr(late, name)
     globals()[name] = value
     return value

@@ -27,16 +27,19 @@ from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.future import TaskFuture
 from corral._engine.obituary import again, pool_broken
+from corral._engine.retrying import under_terms
 from corral._engine.stream import END, ItemFailure, Stream
+from corral._engine.terms import agree
 from corral.errors import RemoteTraceback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures.process import BrokenProcessPool as BrokenProcessPool
-    from typing import Any
+    from typing import Any, Self, Unpack
 
     from corral._engine.ports import Child
+    from corral._engine.terms import Terms, Wishes
 
 __all__ = [
     "ALL_COMPLETED",
@@ -51,6 +54,7 @@ __all__ = [
     "ProcessPoolExecutor",
     "TimeoutError",
     "as_completed",
+    "cancel",
     "wait",
 ]
 
@@ -65,6 +69,24 @@ def __getattr__(name: str) -> object:
     from concurrent.futures.process import BrokenProcessPool
 
     return BrokenProcessPool
+
+
+def cancel(future: Any) -> bool:
+    """Cancel a call even if it runs; return False if it was done.
+
+    `corral.TaskCancelled` is raised inside it, and if it still runs a grace later (1 second, or what its
+    terms say), its worker is killed and replaced. Does not wait for that; who waits for the call hears at
+    once.
+
+    Args:
+        future: A future of corral's executor, or a result of `Pool.apply_async`, `map_async` or
+        `starmap_async`. A future of another kind is cancelled as far as it can be.
+    """
+    try:
+        cancelled: bool = future.cancel(running=True)
+    except TypeError:
+        cancelled = future.cancel()
+    return cancelled
 
 
 class ProcessPoolExecutor(Executor):
@@ -130,6 +152,17 @@ class ProcessPoolExecutor(Executor):
         )
         self._finalizer = weakref.finalize(self, self._engine.leash.drop)
         self._finalizer.atexit = False
+        self._terms: Terms | None = None
+
+    def options(self, **wishes: Unpack[Wishes]) -> Self:
+        """Return a view of this executor whose calls run under the given terms; the workers are the same.
+
+        See `corral.Pool.options` for the terms. What is submitted by the view's `submit` and `map` is
+        subject to them; the `timeout` of `map` keeps its meaning, which is how long to wait for results.
+        """
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__, _terms=agree(self._terms, wishes), _viewed=self)
+        return view
 
     @property
     def _processes(self) -> dict[int, Child]:
@@ -166,6 +199,8 @@ class ProcessPoolExecutor(Executor):
         except Exception as error:
             future.set_exception(error)
             return future
+        if self._terms is not None:
+            task = under_terms(engine, task, self._terms)
         future._task = task  # noqa: SLF001 - the engine's own future
         engine.submit(task)
         return future
@@ -212,6 +247,7 @@ class ProcessPoolExecutor(Executor):
             chunksize=chunksize,
             window=buffersize,
             eager=buffersize is None,
+            terms=self._terms,
         )
         stream.start()
         return _results(stream, deadline)

@@ -11,19 +11,22 @@ import warnings
 import weakref
 
 from corral._backends.local import LocalBackend, share_of_threads
-from corral._engine import callbacks
-from corral._engine.calls import Call, MapCall, call_task
+from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.obituary import again
-from corral._engine.stream import END, ItemFailure, Stream
+from corral._engine.results import ApplyResult, AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
+from corral._engine.retrying import under_terms
+from corral._engine.stream import Stream
+from corral._engine.terms import agree, agree_on_map
 from corral.errors import EncodeError, PoolClosed, RemoteTraceback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any, Self
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Self, Unpack
 
     from corral._engine.ports import Child
+    from corral._engine.terms import MapWishes, Terms, Wishes
     from corral._threadpool import ThreadPool as ThreadPool
 
 __all__ = [
@@ -50,180 +53,6 @@ def __getattr__(name: str) -> object:
     from corral._threadpool import ThreadPool
 
     return ThreadPool
-
-
-def _timeout_error() -> BaseException:
-    from corral.errors import TaskTimeout
-
-    return TaskTimeout("the result was not ready in time; the task goes on")
-
-
-class _Result:
-    """What the results of `Pool`'s asynchronous methods share."""
-
-    __slots__ = ()
-
-    _engine: Engine
-    done: bool
-    value: Any
-    error: BaseException | None
-
-    def get(self, timeout: float | None = None) -> Any:
-        """Return the value, waiting at most `timeout` seconds for it.
-
-        Raises:
-            multiprocessing.TimeoutError: it was not ready in time; the task goes on.
-            Exception: what the task raised, with the worker's traceback as its cause.
-        """
-        if not self.done and not self._engine.wait_for(self, timeout):  # type: ignore[arg-type]
-            raise _timeout_error()
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the result is ready, at most `timeout` seconds."""
-        self._engine.wait_for(self, timeout)  # type: ignore[arg-type]
-
-    def ready(self) -> bool:
-        """Return whether the task is done."""
-        if not self.done:
-            self._engine.poll()
-        return self.done
-
-    def successful(self) -> bool:
-        """Return whether the task ended without an exception.
-
-        Raises:
-            ValueError: it is not done.
-        """
-        if not self.ready():
-            raise ValueError(f"{self!r} not ready")
-        return self.error is None
-
-
-class AsyncResult(_Result, Call):
-    """The result of `Pool.apply_async`."""
-
-    __slots__ = ("__weakref__", "_callback", "_error_callback", "pool")
-
-    def __init__(
-        self,
-        engine: Engine,
-        callback: Callable[[Any], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-    ) -> None:
-        # Not by way of the bases: this is made for every task.
-        self.done = False
-        self._event = None
-        self._engine = engine
-        self.value = self.error = self.task = None
-        self.pool: Pool | None = None  # kept until done: `Pool().apply_async(f).get()` has no other holder
-        self._callback = callback
-        self._error_callback = error_callback
-
-    def open(self) -> None:
-        """Have the callback called, and then be done."""
-        if self._callback is not None or self._error_callback is not None:
-            _notify(self, super().open)
-            return
-        self.done = True
-        if self._event is not None:
-            self._event.set()
-        self.pool = None
-
-
-ApplyResult = AsyncResult
-
-
-class MapResult(_Result, MapCall):
-    """The result of `Pool.map_async` and `Pool.starmap_async`: a list, in order."""
-
-    __slots__ = ("__weakref__", "_callback", "_error_callback", "pool")
-
-    def __init__(
-        self,
-        engine: Engine,
-        function: Callable[..., Any],
-        items: Sequence[Any],
-        *,
-        star: bool,
-        chunksize: int | None,
-        callback: Callable[[list[Any]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-    ) -> None:
-        self.pool: Pool | None = None  # as in `AsyncResult`
-        self._callback = callback
-        self._error_callback = error_callback
-        super().__init__(engine, function, items, star=star, chunksize=chunksize)
-
-    def open(self) -> None:
-        """Have the callback called, and then be done."""
-        _notify(self, super().open)
-
-
-def _notify(result: AsyncResult | MapResult, done: Callable[[], None]) -> None:
-    callback: Any
-    if result.error is None:
-        callback, value = result._callback, result.value  # noqa: SLF001 - of this module
-    else:
-        callback, value = result._error_callback, result.error  # noqa: SLF001
-    if callback is None:
-        done()
-        result.pool = None
-    else:
-        callbacks.defer(_call_back, callback, value, result, done)
-
-
-def _call_back(callback: Any, value: Any, result: AsyncResult | MapResult, done: Callable[[], None]) -> None:
-    # As the standard library's: who has waited for the result finds that the callback has run.
-    try:
-        callback(value)
-    finally:
-        done()
-        result.pool = None
-        result._engine.announce()  # noqa: SLF001
-
-
-class IMapIterator:
-    """The iterator that `Pool.imap` and `Pool.imap_unordered` return."""
-
-    def __init__(self, stream: Stream, pool: Pool) -> None:
-        self._stream = stream
-        self._pool = pool  # `Pool().imap(f, items)` has no other holder
-        # When nobody can ask for more, nothing more is pulled.
-        self._finalizer = weakref.finalize(self, stream.drop_soon)
-        self._finalizer.atexit = False
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def next(self, timeout: float | None = None) -> Any:
-        """Return the next result, waiting at most `timeout` seconds for it.
-
-        Raises:
-            StopIteration: there are no more.
-            multiprocessing.TimeoutError: it was not ready in time; ask again.
-            Exception: what the item's call raised; the next call returns the next item's result.
-        """
-        try:
-            return self._stream.next(timeout)
-        except TimeoutError as error:
-            if timeout is None or error.args:
-                raise
-            raise _timeout_error() from None
-
-    def __next__(self) -> Any:
-        stream = self._stream
-        value = next(stream.values, END)
-        if value is END:
-            value = stream.advance()
-        if type(value) is ItemFailure:
-            raise value.error
-        return value
-
-
-IMapUnorderedIterator = IMapIterator
 
 
 class Pool:
@@ -283,6 +112,30 @@ class Pool:
         self._engine = Engine(backend, processes, tasks_per_worker=maxtasksperchild)
         self._finalizer = weakref.finalize(self, self._engine.leash.drop)
         self._finalizer.atexit = False
+        self._terms: Terms | None = None
+        self._viewed: Pool | None = None
+
+    def options(self, **wishes: Unpack[Wishes]) -> Self:
+        """Return a view of this pool whose calls run under the given terms; the workers are the same.
+
+        Args:
+            timeout: Seconds that a call (of a map: each item) may run. Then `corral.TaskTimeout` is raised
+            inside it; if it still runs `grace` seconds later, its worker is killed and replaced. Its result
+            is the `TaskTimeout`, unless it catches that one and returns in time. Waiting for a worker does
+            not count.
+            grace: See `timeout`; 1 second by default.
+            retries: How often a call that failed is tried again. The death of its worker is a failure too;
+            but a call that was running at the death of three workers fails with `corral.PoisonTask`.
+            retry_on: The exceptions after which it is; `Exception` by default.
+            backoff: Seconds to wait before the first retry; twice as long before each further one, and up to
+            half of it less, by chance.
+
+        Raises:
+            TypeError, ValueError: these cannot be terms.
+        """
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__, _terms=agree(self._terms, wishes), _viewed=self)
+        return view
 
     def __repr__(self) -> str:
         state = "CLOSE" if self._engine.closing else "RUN"
@@ -304,7 +157,9 @@ class Pool:
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         engine = getattr(self, "_engine", None)
-        if engine is not None and not engine.closing and self._owner == os.getpid():
+        if engine is None or engine.closing or self._owner != os.getpid():
+            return
+        if self._viewed is None:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     @property
@@ -321,9 +176,19 @@ class Pool:
 
     # One call.
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
-        """Call `func(*args, **kwds)` in a worker and return its value; blocks until it is there."""
-        return self.apply_async(func, args, kwds).get()
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        **wishes: Unpack[Wishes],
+    ) -> Any:
+        """Call `func(*args, **kwds)` in a worker and return its value; blocks until it is there.
+
+        Args:
+            wishes: Terms of this call, as `options` takes them.
+        """
+        return self.apply_async(func, args, kwds, **wishes).get()
 
     def apply_async(
         self,
@@ -332,18 +197,27 @@ class Pool:
         kwds: Mapping[str, Any] = {},
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **wishes: Unpack[Wishes],
     ) -> AsyncResult:
         """Have `func(*args, **kwds)` called in a worker; return at once.
 
         Callbacks run in a helper thread. What cannot be pickled is the result's error.
+
+        Args:
+            wishes: Terms of this call, as `options` takes them.
         """
         engine = self._engine
         if engine.closing:
             self._check_running()
+        terms = agree(self._terms, wishes) if wishes else self._terms
         result = AsyncResult(engine, callback, error_callback)
         result.pool = self
         try:
-            engine.submit(call_task(engine.snapshot, func, tuple(args), kwds, result))
+            task = call_task(engine.snapshot, func, tuple(args), kwds, result)
+            if terms is not None:
+                task = under_terms(engine, task, terms)
+            result.task = task
+            engine.submit(task)
         except Exception as error:
             result.failed(None, error)
         return result
@@ -351,24 +225,35 @@ class Pool:
     # Maps that collect a list.
 
     def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        **wishes: Unpack[MapWishes],
     ) -> list[Any]:
         """Return `[func(x) for x in iterable]`, computed in the workers; blocks until it is there.
 
         Args:
             chunksize: Items sent at a time; None tunes it to their duration.
+            wishes: Terms of this call, as `options` takes them (each item is a call); and `errors`:
+            "raise", the default, or "collect".
 
         Raises:
-            Exception: the first failure to arrive, once every item has been run.
+            Exception: the first failure to arrive, once every chunk has been run.
+            corral.MapErrors: with `errors="collect"`, all failures, and the results that succeeded.
         """
-        result: list[Any] = self.map_async(func, iterable, chunksize).get()
+        result: list[Any] = self.map_async(func, iterable, chunksize, **wishes).get()
         return result
 
     def starmap(
-        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        **wishes: Unpack[MapWishes],
     ) -> list[Any]:
         """As `map`, with each item unpacked as arguments: `func(*item)`."""
-        result: list[Any] = self.starmap_async(func, iterable, chunksize).get()
+        result: list[Any] = self.starmap_async(func, iterable, chunksize, **wishes).get()
         return result
 
     def map_async(
@@ -378,9 +263,10 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **wishes: Unpack[MapWishes],
     ) -> MapResult:
         """As `map`, returning at once."""
-        return self._map(func, iterable, False, chunksize, callback, error_callback)
+        return self._map(func, iterable, False, chunksize, callback, error_callback, wishes)
 
     def starmap_async(
         self,
@@ -389,15 +275,24 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **wishes: Unpack[MapWishes],
     ) -> MapResult:
         """As `starmap`, returning at once."""
-        return self._map(func, iterable, True, chunksize, callback, error_callback)
+        return self._map(func, iterable, True, chunksize, callback, error_callback, wishes)
 
     def _map(
-        self, func: Any, iterable: Any, star: bool, chunksize: int | None, callback: Any, error_callback: Any
+        self,
+        func: Any,
+        iterable: Any,
+        star: bool,
+        chunksize: int | None,
+        callback: Any,
+        error_callback: Any,
+        wishes: MapWishes,
     ) -> MapResult:
         self._check_running()
         _check_chunksize(chunksize)
+        terms, collect = agree_on_map(self._terms, wishes) if wishes else (self._terms, False)
         items = iterable if isinstance(iterable, _SIZED) else list(iterable)
         result = MapResult(
             self._engine,
@@ -407,6 +302,8 @@ class Pool:
             chunksize=chunksize,
             callback=callback,
             error_callback=error_callback,
+            terms=terms,
+            collect=collect,
         )
         result.pool = self
         result.start()
@@ -421,13 +318,18 @@ class Pool:
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
+        **wishes: Unpack[Wishes],
     ) -> IMapIterator:
         """Return an iterator over `func(x) for x in iterable`, in order.
 
         The input is pulled as results are taken: at most `buffersize` items ahead (default: 32 per
         worker, more for very short tasks, and no fewer than three chunks per worker of a size you chose).
+        What an item, or the input, raises comes in its place, and the iterator goes on with the next.
+
+        Args:
+            wishes: Terms of this call, as `options` takes them; each item is a call.
         """
-        return self._imap(func, iterable, True, chunksize, buffersize)
+        return self._imap(func, iterable, True, chunksize, buffersize, wishes)
 
     def imap_unordered(
         self,
@@ -436,12 +338,35 @@ class Pool:
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
+        **wishes: Unpack[Wishes],
     ) -> IMapIterator:
         """As `imap`, each result as soon as it is there."""
-        return self._imap(func, iterable, False, chunksize, buffersize)
+        return self._imap(func, iterable, False, chunksize, buffersize, wishes)
+
+    def stream(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        *,
+        ordered: bool = False,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        **wishes: Unpack[Wishes],
+    ) -> IMapIterator:
+        """Return an iterator over results as they become ready, of an input that may never end.
+
+        `imap_unordered` by another name, or `imap` if `ordered`.
+        """
+        return self._imap(func, iterable, ordered, chunksize, buffersize, wishes)
 
     def _imap(
-        self, func: Any, iterable: Any, ordered: bool, chunksize: int | None, buffersize: int | None
+        self,
+        func: Any,
+        iterable: Any,
+        ordered: bool,
+        chunksize: int | None,
+        buffersize: int | None,
+        wishes: Wishes,
     ) -> IMapIterator:
         self._check_running()
         _check_chunksize(chunksize)
@@ -455,6 +380,7 @@ class Pool:
             star=False,
             chunksize=chunksize,
             window=buffersize,
+            terms=agree(self._terms, wishes) if wishes else self._terms,
         )
         iterator = IMapIterator(stream, self)
         stream.start()

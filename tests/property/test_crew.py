@@ -56,6 +56,9 @@ class FakeLink:
     def settle(self) -> int:
         return 0
 
+    def progress(self) -> tuple[int, int, int, int] | None:
+        return None
+
 
 class FakeChild:
     def __init__(self, pid: int) -> None:
@@ -77,6 +80,7 @@ class FakeWaitSet:
     def add_link(self, token: int, link: Any) -> None: ...
     def add_fd(self, token: int, fd: int) -> None: ...
     def remove(self, token: int) -> None: ...
+    def kick(self) -> None: ...
 
 
 class FakeBackend:

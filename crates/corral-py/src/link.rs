@@ -249,6 +249,23 @@ impl Link {
         Ok(self.worker()?.elapsed_ns())
     }
 
+    fn begin(&self, id: u64, end: u64) -> PyResult<u64> {
+        self.worker()?.begin(id, end).map_err(link_error)
+    }
+
+    fn asked(&self) -> PyResult<u64> {
+        self.worker()?.asked().map_err(link_error)
+    }
+
+    fn progress(&self) -> PyResult<Option<(u64, u64, u64, u64)>> {
+        let progress = self.parent()?.progress().map_err(link_error)?;
+        Ok(progress.map(|entry| (entry.number, entry.id, entry.end, entry.since_ns)))
+    }
+
+    fn ask(&self, what: u64) -> PyResult<()> {
+        self.parent()?.ask(what).map_err(link_error)
+    }
+
     #[getter]
     fn spin_us(&self) -> PyResult<u64> {
         Ok(self.worker()?.spin_ns() / NANOSECONDS_PER_MICROSECOND)

@@ -28,7 +28,10 @@ CHUNK_EACH: Final = 6  # body: items; every item has an outcome of its own
 CHUNK_STAR_EACH: Final = 7
 STOP: Final = 8  # leave once the frames before this one are done
 FORGET: Final = 9  # id: number of a group that no later task uses
+TERMS: Final = 10  # id: the task this is about, which comes next; body: see `_worker.running.Terms`
+UNDER_TERMS: Final = 64  # added to the kind of a task frame that a TERMS frame precedes
 
+CALL_KINDS: Final = frozenset({CALL, CALL_KW})
 STAR_KINDS: Final = frozenset({CHUNK_STAR, CHUNK_STAR_EACH})
 EACH_KINDS: Final = frozenset({CHUNK_EACH, CHUNK_STAR_EACH})
 
@@ -39,6 +42,8 @@ OK: Final = 18  # body: the value (of a chunk: the list of values)
 FAILED: Final = 19  # body: a failure
 CHUNK_FAILED: Final = 20  # body: (index of the failed item, failure)
 CHUNK_MIXED: Final = 21  # body: (values with None at failed places, [(index, failure), ...])
+PARTIAL: Final = 22  # some items' answers, and more follow; body as of CHUNK_MIXED; aux: see `part_of`
+CHUNK_REST: Final = 23  # what PARTIAL frames left; body as of CHUNK_MIXED, the indices the chunk's
 
 # What a worker's tasks say; `id` and `aux` are 0, the body a plain pickle of a tuple.
 RECORD: Final = 32  # (a logging record's attributes,)
@@ -46,4 +51,18 @@ WARNING: Final = 33  # (message and category as a payload, file name, line numbe
 PRINTED: Final = 34  # (stream's name, text)
 
 SAID: Final = frozenset({RECORD, WARNING, PRINTED})
-SETTLING: Final = frozenset({OK, FAILED, CHUNK_FAILED, CHUNK_MIXED})
+SETTLING: Final = frozenset({OK, FAILED, CHUNK_FAILED, CHUNK_MIXED, CHUNK_REST})
+
+# What a parent asks a worker to stop (`Link.ask`); a task's id is below 2**62.
+CANCEL: Final = 1 << 62  # added to the id of a task: it was cancelled
+ENTRY: Final = 1 << 63  # added to the number of an entry on the worker's slate: its time is up
+
+
+def part(first: int, count: int) -> int:
+    """`aux` of a PARTIAL frame: of a chunk's items, `count` from index `first`."""
+    return first << 32 | count
+
+
+def part_of(aux: int) -> tuple[int, int]:
+    """What `part` was given."""
+    return aux >> 32, aux & 0xFFFFFFFF

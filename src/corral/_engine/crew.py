@@ -16,107 +16,34 @@ and it is replaced.
 
 from __future__ import annotations
 
-from collections import deque
+from _pickle import dumps
 from time import monotonic
 
 from corral._channel import wire
 from corral._codec import decode_failure
-from corral._engine.ledger import Ledger, Task
+from corral._engine.agenda import Agenda
+from corral._engine.arrivals import NOBODY, Arrivals
+from corral._engine.ledger import ChunkTask, Ledger, Task
 from corral._engine.messages import Said
-from corral._engine.obituary import again, pool_broken, worker_lost
+from corral._engine.obituary import again, name_of, pool_broken, worker_lost
 from corral._engine.outcome import raw
 from corral._engine.scheduler import Scheduler
+from corral._engine.seats import Seat
 from corral._engine.supervision import Supervisor
+from corral._engine.warden import Warden
 from corral.errors import describe_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from corral._codec import Group
+    from corral._engine.ledger import TermedTask
     from corral._engine.ports import Backend, Child
-    from corral._native import Link
 
 _BATCH = 1024
 _MAX_PASSING = 256
 _REAP_S = 1.0  # from the pidfd's word that a process is dead to its exit status
-
-
-class Arrivals:
-    """What one step brought in; delivered outside the lock.
-
-    May be filled and delivered in several attempts, should a signal's handler raise in between.
-    """
-
-    __slots__ = ("_called", "_delivered", "_tried", "calls", "outcomes", "said")
-
-    def __init__(self) -> None:
-        self.outcomes: dict[int, tuple[Task, int, int, Any]] = {}  # by the task's id
-        self.said: Said | None = None
-        self.calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._delivered = 0
-        self._tried = -1
-        self._called = 0
-
-    def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Have `function(*args)` called at delivery."""
-        self.calls.append((function, args))
-
-    def deliver(self) -> None:
-        """Show what was said, then tell every sink that was not told yet."""
-        if self.said is not None:
-            self.said.show()
-        outcomes = self.outcomes.values()
-        for task, kind, elapsed_ns, body in (
-            list(outcomes)[self._delivered :] if self._delivered else outcomes
-        ):
-            try:
-                task.sink.settled(task, kind, elapsed_ns, body)
-            except BaseException as error:
-                if self._tried != self._delivered:
-                    self._tried = self._delivered
-                    raise
-                # No interruption, since this is the second time: the task must end all the same.
-                task.sink.failed(task, error)
-            self._delivered += 1
-        while self._called < len(self.calls):
-            function, args = self.calls[self._called]
-            function(*args)
-            self._called += 1
-
-
-class Seat:
-    """A place for a worker, and the incarnation that sits there now."""
-
-    __slots__ = (
-        "child",
-        "inbox",
-        "index",
-        "known",
-        "link",
-        "passing",
-        "quota",
-        "ready",
-        "send",
-        "stopping",
-        "token",
-        "told",
-    )
-
-    def __init__(self, index: int, token: int, link: Link, child: Child, quota: int | None) -> None:
-        self.index = index
-        self.token = token
-        self.link = link
-        self.send = link.send  # bound once: it is called for every task
-        self.child = child
-        self.quota = quota
-        self.inbox: list[tuple[int, int, int, Any]] = []  # read, and not yet taken note of
-        self.known: set[int] = set()
-        self.passing: deque[int] = deque()  # of the known, those that may be forgotten, oldest first
-        self.ready = False
-        self.stopping = False  # gets no more tasks
-        self.told = False  # ... and knows it
 
 
 class Crew:
@@ -130,6 +57,8 @@ class Crew:
         self.ledger = Ledger(workers)
         self._scheduler = Scheduler(workers)
         self._supervisor = Supervisor(workers)
+        self.agenda = Agenda()
+        self._warden = Warden(self)
         self._seats: dict[int, Seat] = {}  # by token
         self._seat_at: list[Seat | None] = [None] * workers
         self._vacant = workers
@@ -186,6 +115,8 @@ class Crew:
         for group in task.needs:
             if group.number not in seat.known and not self._define(seat, group):
                 return False
+        if task.terms is not None and not self._tell_terms(seat, task):  # type: ignore[arg-type]
+            return False
         if task.buffers:
             position = seat.link.send(task.kind, task.id, task.group, task.body, task.buffers)
         else:
@@ -202,6 +133,17 @@ class Crew:
             seat.quota -= 1
             if seat.quota == 0:
                 self._stop(seat)
+        if task.terms is not None:
+            self._warden.sent(seat, task.terms)
+        return True
+
+    def _tell_terms(self, seat: Seat, task: TermedTask) -> bool:
+        """Send what precedes a task under terms; if the task itself is not sent, it does no harm."""
+        first = None if task.span is None else task.span[0]
+        terms = (task.origin or task.id, task.attempt, task.terms.timeout_s, name_of(task.function), first)
+        if seat.send(wire.TERMS, task.id, 0, dumps(terms, 5)) < 0:
+            self._scheduler.full()
+            return False
         return True
 
     def _define(self, seat: Seat, group: Group) -> bool:
@@ -242,6 +184,61 @@ class Crew:
         if seat is None or self.ledger.flying[seat.index].get(task.id) is not task:
             return False
         return seat.link.taken(task.position, task.id)
+
+    # Tasks tried again.
+
+    def postpone(self, task: TermedTask, delay_s: float) -> bool:
+        """Send the task once more, `delay_s` from now; False if no more tasks are taken."""
+        if self.broken is not None or self.dismissed:
+            return False
+        self.ledger.later[task.id] = task
+        self.agenda.add(monotonic() + delay_s, _Return(self, task))
+        return True
+
+    def resume(self, task: Task) -> None:
+        """The time has come for a task that was put off, unless it was withdrawn."""
+        if self.ledger.later.get(task.id) is task:
+            self.ledger.waiting.append(task)
+            del self.ledger.later[task.id]
+            self.refill()
+
+    # Tasks stopped while they run.
+
+    def is_manned(self, seat: Seat) -> bool:
+        """Whether the worker that was given this seat still has it."""
+        return self._seat_at[seat.index] is seat
+
+    def seat_of(self, task: Task) -> Seat | None:
+        """Where the task is under way; None if it is not."""
+        if task.seat < 0 or self.ledger.flying[task.seat].get(task.id) is not task:
+            return None
+        return self._seat_at[task.seat]
+
+    def stop(self, task: Task) -> bool:
+        """Stop a task that a worker has taken; False if it is not under way. Its sink hears no more of it."""
+        if not self.running(task):
+            return False
+        task.sink = NOBODY
+        self._warden.stop(task)
+        return True
+
+    def condemn(self, seat: Seat, task: Task, error: BaseException | None) -> bool:
+        """Kill the worker for `task`, which fails with `error`; False if it has moved on to another."""
+        others = [other for other in self.ledger.flying[seat.index].values() if other is not task]
+        # What stands behind it goes elsewhere first: so, should the worker answer now, it finds nothing to
+        # take.
+        taken_back = [other for other in others if self._revoke(seat, other)]
+        self._scheduler.returned(seat.index, len(taken_back))
+        self.ledger.again(taken_back)
+        if len(taken_back) < len(others):
+            self.refill()
+            return False
+        seat.verdict = (task.id, error)
+        seat.stopping = seat.told = True
+        self._scheduler.close(seat.index)
+        seat.child.kill()
+        self.refill()
+        return True
 
     @property
     def unsure(self) -> bool:
@@ -310,14 +307,13 @@ class Crew:
                     outcomes[task_id] = (flying[task_id], kind, aux, body)
                     del flying[task_id]
                     elapsed_ns = aux
-            elif kind == wire.READY:
-                seat.ready = True
-            elif kind == wire.BROKEN:
-                cause = decode_failure(raw(body))
-                self.give_up(pool_broken("the initializer of a worker failed", cause), arrivals)
-            elif kind in wire.SAID:
-                self._said.heard.append((kind, body))
-                arrivals.said = self._said
+            elif kind == wire.PARTIAL:
+                if task_id in flying:
+                    # Under a key of its own: the task's is for the rest. Read twice, it is taken note of
+                    # once.
+                    outcomes[-task_id << 32 | wire.part_of(aux)[0]] = (flying[task_id], kind, aux, body)
+            else:
+                self._hear(seat, kind, body, arrivals)
         count = self._scheduler.load(seat.index) - len(flying)
         if count > 0:
             self._scheduler.settled(seat.index, count, elapsed_ns)
@@ -326,6 +322,17 @@ class Crew:
         read = len(frames)
         frames.clear()
         return read
+
+    def _hear(self, seat: Seat, kind: int, body: Any, arrivals: Arrivals) -> None:
+        """Take in a frame that is no answer."""
+        if kind == wire.READY:
+            seat.ready = True
+        elif kind == wire.BROKEN:
+            cause = decode_failure(raw(body))
+            self.give_up(pool_broken("the initializer of a worker failed", cause), arrivals)
+        elif kind in wire.SAID:
+            self._said.heard.append((kind, body))
+            arrivals.said = self._said
 
     # Life and death.
 
@@ -398,9 +405,13 @@ class Crew:
         for task in list(self.ledger.flying[seat.index].values()):
             (again if self._revoke(seat, task) else killed).append(task)
         self.ledger.flying[seat.index].clear()
+        progress = seat.link.progress() if killed else None
         seat.link.settle()
         for task in killed:
-            arrivals.call(task.sink.failed, task, worker_lost(task, seat.child, exitcode))
+            if isinstance(task, ChunkTask) and progress is not None and progress[1] == task.id:
+                task.begun = progress[2]
+            error = None if seat.verdict is None or seat.verdict[0] != task.id else seat.verdict[1]
+            arrivals.call(task.sink.failed, task, error or worker_lost(task, seat.child, exitcode))
         self.ledger.again(again)
         self._leave(seat)
         if not self.dismissed and self.broken is None:
@@ -416,7 +427,7 @@ class Crew:
         self._backend.bury(seat.child)
 
     def _replace(self, seat: Seat, exitcode: int | None, arrivals: Arrivals, *, cost_a_task: bool) -> None:
-        planned = seat.stopping and exitcode == 0
+        planned = seat.verdict is not None or (seat.stopping and exitcode == 0)
         if not planned and not self._supervisor.may_restart(
             monotonic(), cost_a_task=cost_a_task, was_ready=seat.ready
         ):
@@ -445,3 +456,16 @@ class Crew:
             arrivals.call(task.sink.failed, task, again(error))
         for seat in self._seats.values():
             self._scheduler.close(seat.index)
+
+
+class _Return:
+    """An entry of the agenda: a task that was put off."""
+
+    __slots__ = ("_crew", "_task")
+
+    def __init__(self, crew: Crew, task: Task) -> None:
+        self._crew = crew
+        self._task = task
+
+    def run(self) -> None:
+        self._crew.resume(self._task)

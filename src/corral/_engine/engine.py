@@ -27,18 +27,20 @@ from time import monotonic
 
 from corral._codec import Snapshot
 from corral._engine import callbacks
-from corral._engine.crew import Arrivals, Crew
+from corral._engine.alarm import Alarm
+from corral._engine.arrivals import Arrivals
+from corral._engine.crew import Crew
 from corral._engine.gate import Gate
 from corral._engine.interrupts import hold, release
+from corral._engine.leash import Leash
 from corral._engine.obituary import again, pool_broken
 from corral.errors import PoolClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral._engine.ledger import Task
+    from corral._engine.ledger import Task, TermedTask
     from corral._engine.ports import Backend, Child, Source, Waitable
     from corral._engine.stream import Stream
-    from corral._native import WaitSet
 
 _TERMINATE_GRACE_S = 0.5
 _STUCK_S = 0.002
@@ -48,21 +50,6 @@ _LOOK_EVERY = 31  # a mask: every 32nd submission looks for outcomes
 _KILL_GRACE_S = 10.0
 _CLOSED_MEANWHILE = "the pool was closed and takes no more tasks"
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-class Leash:
-    """What a face's finalizer holds: no more of the engine than it takes to end it."""
-
-    __slots__ = ("_waitset", "dropped")
-
-    def __init__(self, waitset: WaitSet) -> None:
-        self._waitset = waitset
-        self.dropped = False
-
-    def drop(self) -> None:
-        """The face was collected. Takes no lock: a finalizer may run while any is held."""
-        self.dropped = True
-        self._waitset.kick()
 
 
 class Engine:
@@ -98,10 +85,12 @@ class Engine:
         self._active = False  # whether there was a step since the background last looked
         self._dozing = True  # whether the background sleeps without end
         self._asleep = 0
+        self._undelivered: set[Arrivals] = set()
         self._sources: deque[Source] = deque()
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._next_id = 1
         self._crew = Crew(backend, workers, quota=tasks_per_worker, on_demand=on_demand)
+        self._alarm = Alarm(self._crew.agenda, self._lock, backend.waitset.kick)
         self.closing = False
         self.gone = Gate()
         self.leash = Leash(backend.waitset)
@@ -143,6 +132,8 @@ class Engine:
                 # Nothing may arrive that would make anybody look: the task ahead may wait for this one.
                 self._look_later = True
                 self._waitset.kick()
+            if crew.agenda.next_s is not None:
+                self._alarm.set()
         if not task_id & _LOOK_EVERY:
             # Who submits much also takes in: cheaper than waking the background, which would want the GIL.
             self.poll()
@@ -199,6 +190,39 @@ class Engine:
             if cancelled:
                 self._dismiss_if_drained()
         return cancelled
+
+    def postpone(self, task: TermedTask, delay_s: float) -> bool:
+        """Try the task, whose outcome has come, once more in `delay_s`; False if no more tasks are taken."""
+        with self._lock:
+            task.id = self._next_id
+            self._next_id += 1
+            taken = self._crew.postpone(task, delay_s)
+            self._alarm.set()
+        return taken
+
+    def stop(self, task: Task) -> bool:
+        """Withdraw the task or, if a worker has taken it, stop it; False if it has settled. Does not wait.
+
+        It is asked to stop, and its worker killed if it does not; what comes of it nobody hears any more.
+        """
+        with self._lock:
+            stopped = self._crew.cancel(task) or self._crew.stop(task)
+            if stopped:
+                self._alarm.set()
+                self._dismiss_if_drained()
+        return stopped
+
+    def withdraw(self, call: Source, *, running: bool) -> None:
+        """Withdraw what was sent for `call`, and with `running` stop what workers have taken."""
+        with self._lock:
+            self._sources = deque(source for source in self._sources if source is not call)
+            sink: object = call
+            for task in [task for task in self._crew.ledger.tasks() if task.sink is sink]:
+                if not self._crew.cancel(task) and running:
+                    self._crew.stop(task)
+            self._alarm.set()
+            self._dismiss_if_drained()
+        self._feed()
 
     def running(self, task: Task) -> bool:
         """Whether a worker has taken the task and not yet answered."""
@@ -259,12 +283,14 @@ class Engine:
         self.announce()
 
     def _drive(self, goal: Waitable, deadline: float | None) -> None:
-        wait, spin_us = self._waitset.wait, self._spin_us
+        wait, spin_us, agenda = self._waitset.wait, self._spin_us, self._crew.agenda
         while not goal.done:
             remaining = None if deadline is None else max(0.0, deadline - monotonic())
             if self._look_later:
                 # Here too: the background stands by as long as somebody waits in the foreground.
                 remaining = _STUCK_S if remaining is None else min(remaining, _STUCK_S)
+            if agenda.next_s is not None:
+                remaining = self._alarm.until(remaining)
             tokens = wait(remaining, spin_us)
             if tokens:
                 self._step(tokens)
@@ -298,7 +324,7 @@ class Engine:
         timeout_s: float | None = None
         while not self.gone.done:
             self._dozing = timeout_s is None
-            tokens = wait(timeout_s)
+            tokens = wait(self._alarm.rest(timeout_s))
             if tokens:
                 self._step(tokens)
                 self.announce()
@@ -336,15 +362,22 @@ class Engine:
     def _step(self, tokens: list[int]) -> None:
         arrivals = Arrivals()
         try:
-            self._take_in(tokens, arrivals)
-            arrivals.deliver()
-        except BaseException:
-            # A signal's handler raised in the midst of it: what was begun is finished first.
-            self._take_in(tokens, arrivals)
-            arrivals.deliver()
-            raise
+            try:
+                self._take_in(tokens, arrivals)
+                arrivals.deliver()
+            except BaseException:
+                # A signal's handler raised in the midst of it: what was begun is finished first.
+                self._take_in(tokens, arrivals)
+                arrivals.deliver()
+                raise
+        finally:
+            self._undelivered.discard(arrivals)
+            if self.closing:
+                self.look_again()
         if self._sources:
             self._feed()
+        if self._crew.agenda.next_s is not None:
+            self._alarm.set()
         release()
 
     def _take_in(self, tokens: list[int], arrivals: Arrivals) -> None:
@@ -355,6 +388,7 @@ class Engine:
                 self._waitset.kick()
         with self._lock:
             crew = self._crew
+            self._undelivered.add(arrivals)
             healthy = crew.broken is None
             crew.take_in(tokens, arrivals)
             if healthy and crew.broken is not None:
@@ -433,7 +467,9 @@ class Engine:
         if not self.closing or self.gone.done:
             return
         crew = self._crew
-        if not self._sources and not crew.ledger and all(stream.exhausted for stream in self._streams):
+        # Who hears of an outcome may have a task sent again, or send another.
+        quiet = not self._sources and not crew.ledger and not self._undelivered
+        if quiet and all(stream.exhausted for stream in self._streams):
             crew.dismiss()
             if not self._look_later and crew.tell_again():
                 self._look_later = True

@@ -147,12 +147,17 @@ class TaskFuture(_AnyFuture):
 
     # The user's side: the documented methods of `concurrent.futures.Future`.
 
-    def cancel(self) -> bool:
-        """Cancel the call unless a worker has taken it; return whether it is cancelled."""
+    def cancel(self, *, running: bool = False) -> bool:
+        """Cancel the call unless a worker has taken it; return whether it is cancelled.
+
+        Args:
+            running: Cancel it even if it runs: `corral.TaskCancelled` is raised inside it, and if it still
+            runs a grace later its worker is killed and replaced. Does not wait for that.
+        """
         if self._state in _FINAL:
             return self._state != FINISHED
         task = self._task
-        if task is not None and not self._engine.cancel(task):
+        if task is not None and not (self._engine.stop(task) if running else self._engine.cancel(task)):
             return False
         # The task is out of the book: nobody else will settle this future.
         return self._finish(CANCELLED_AND_NOTIFIED, None, None) or self._state != FINISHED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from corral._engine.ledger import ChunkTask
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -20,15 +22,26 @@ def name_of(function: Any) -> str:
     return f"{module}.{name}" if module else str(name)
 
 
-def describe_task(task: Task) -> str:
-    """Name the function of a task, and of a chunk its items."""
+def describe_task(task: Task, items: range | None = None) -> str:
+    """Name the function of a task, and of a chunk its items, or those that it is about."""
     name = name_of(task.function)
     if task.span is None:
         return name
-    first, end = task.span
+    first, end = task.span if items is None else (items.start, items.stop)
     if end - first == 1:
         return f"{name} (item {first})"
     return f"{name} (items {first} to {end - 1})"
+
+
+def lost_items(task: Task) -> range | None:
+    """The items of a chunk that were lost with its worker: those that had begun and were not answered."""
+    if task.span is None:
+        return None
+    first, end = task.span
+    if not isinstance(task, ChunkTask):
+        return range(first, end)
+    at = first + task.reported
+    return range(at, end if task.begun is None else max(at, min(end, first + task.begun)))
 
 
 def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException:
@@ -40,9 +53,45 @@ def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException
     details = ""
     if exitcode == -9:  # noqa: PLR2004 - SIGKILL
         details = "SIGKILL is what the kernel sends when memory runs out, or what somebody sent on purpose"
-    items = None if task.span is None else range(*task.span)
+    items = lost_items(task)
     return WorkerLost(
-        task=describe_task(task), pid=child.pid, exitcode=exitcode, items=items, details=details
+        task=describe_task(task, items),
+        pid=child.pid,
+        exitcode=exitcode,
+        items=items,
+        attempt=getattr(task, "attempt", 1),
+        details=details,
+    )
+
+
+def timed_out(task: Task, child: Child, index: int | None) -> BaseException:
+    """The error of a task whose worker was killed because the task would not stop.
+
+    `index`: which item of a chunk it was that ran.
+    """
+    from corral.errors import TaskTimeout
+
+    terms = task.terms
+    name = describe_task(task)
+    if task.span is not None and index is not None:
+        item = task.span[0] + index
+        name = describe_task(task, range(item, item + 1))
+    return TaskTimeout(
+        task=name,
+        pid=child.pid,
+        timeout_s=None if terms is None else terms.timeout_s,
+        attempt=getattr(task, "attempt", 1),
+        killed=True,
+    )
+
+
+def lost_beside(error: BaseException) -> BaseException:
+    """The error of an item whose result was lost with that of another one, which `error` tells of."""
+    from corral.errors import WorkerLost
+
+    pid: int = getattr(error, "pid", 0)
+    return WorkerLost(
+        f"worker {pid} was killed for another item before it could report this one ({error})", pid=pid
     )
 
 

@@ -61,37 +61,37 @@ def _second_try(kind: int, body: bytes | Block, error: BaseException) -> tuple[A
 
 
 def chunk_outcome(
-    kind: int, body: bytes | Block, count: int
+    kind: int, body: bytes | Block, first: int, count: int
 ) -> tuple[Sequence[Any], list[tuple[int, BaseException]]]:
-    """Return ``(values, failures)`` of a chunk of `count` items.
+    """Return ``(values, failures)`` of a chunk, or of its `count` items from index `first`.
 
-    Failures are ``(index, error)``, ascending.
+    Failures are ``(index in the chunk, error)``, ascending.
     """
     try:
-        return _chunk_outcome(kind, body, count)
+        return _chunk_outcome(kind, body, first, count)
     except BaseException as error:
         try:
-            outcome = _chunk_outcome(kind, body, count)
+            outcome = _chunk_outcome(kind, body, first, count)
         except BaseException as own:
             failed = undecodable(own)
-            return [None] * count, [(index, failed) for index in range(count)]
+            return [None] * count, [(index, failed) for index in range(first, first + count)]
         hold(error)
         return outcome
 
 
 def _chunk_outcome(
-    kind: int, body: bytes | Block, count: int
+    kind: int, body: bytes | Block, first: int, count: int
 ) -> tuple[Sequence[Any], list[tuple[int, BaseException]]]:
     if kind == wire.OK:
         return load(body), []
-    if kind == wire.CHUNK_MIXED:
-        values, failures = load(body)
-        return values, [(index, decode_failure(data)) for index, data in failures]
     if kind == wire.CHUNK_FAILED:
         index, data = load(body)
         return [], [(index, decode_failure(data))]
-    error = failure(body)
-    return [None] * count, [(index, error) for index in range(count)]
+    if kind == wire.FAILED:
+        error = failure(body)
+        return [None] * count, [(index, error) for index in range(first, first + count)]
+    values, failures = load(body)
+    return values, [(index, decode_failure(data)) for index, data in failures]
 
 
 def undecodable(problem: BaseException) -> BaseException:

@@ -21,10 +21,9 @@ from itertools import islice, repeat, starmap
 from corral._channel import wire
 from corral._codec import define
 from corral._engine import callbacks, watching
-from corral._engine.calls import encode_items
+from corral._engine.chunked import Chunked
 from corral._engine.chunking import Chunker
-from corral._engine.interrupts import shielded
-from corral._engine.ledger import Task
+from corral._engine.ledger import ChunkTask
 from corral._engine.outcome import chunk_outcome
 
 TYPE_CHECKING = False
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from corral._engine.engine import Engine
+    from corral._engine.ledger import Task
+    from corral._engine.retry import Tries
+    from corral._engine.terms import Terms
 
 WINDOW_PER_WORKER: Final = 32
 CHUNKS_PER_WORKER: Final = 3  # of a size that the caller chose: one to run, one to wait, one to hand out
@@ -55,7 +57,7 @@ class _Flawed(list[object]):
     """The values of a chunk with failures among them."""
 
 
-class Stream:
+class Stream(Chunked):
     """The items of one lazy map on their way out and back. Thread-safe; one consumer at a time."""
 
     def __init__(
@@ -69,6 +71,7 @@ class Stream:
         chunksize: int | None,
         window: int | None,
         eager: bool = False,
+        terms: Terms | None = None,
     ) -> None:
         """Describe the map; `start` begins it.
 
@@ -80,7 +83,9 @@ class Stream:
         self._group = define(function, engine.snapshot)
         self._function = function
         self._ordered = ordered
-        self._star = star
+        self._kind = wire.CHUNK_STAR_EACH if star else wire.CHUNK_EACH
+        self._terms = terms
+        self._tries: dict[int, Tries] = {}
         self._chunker = Chunker(engine.workers, chunksize)
         self.depth = 2 if chunksize is None else None
         self._fixed_window = window
@@ -312,42 +317,63 @@ class Stream:
 
     def _encoded(self, first: int, items: Sequence[Any]) -> Task | None:
         try:
-            payload, buffers, needs = shielded(encode_items, items, self._engine.snapshot)
+            task = self._make(first, items)
         except BaseException as error:
             if len(items) == 1:
-                self._arrived(first, _Flawed([ItemFailure(error)]))
+                self._arrived([(first, _Flawed([ItemFailure(error)]))])
                 return None
             # Find out which: each on its own, the good ones by way of the queue for single tasks.
             for offset, item in enumerate(items):
-                task = self._encoded(first + offset, [item])
-                if task is not None:
-                    self._engine.submit_or_fail(task)
+                single = self._encoded(first + offset, [item])
+                if single is not None:
+                    self._engine.submit_or_fail(single)
             return None
-        kind = wire.CHUNK_STAR_EACH if self._star else wire.CHUNK_EACH
-        group = self._group
-        needed = (group, *needs) if needs else (group,)
-        span = (first, first + len(items))
-        return Task(kind, self._function, group.number, needed, payload, buffers, self, span)
+        return task
 
     def settled(self, task: Task, kind: int, elapsed_ns: int, body: Any) -> None:
-        """Take a chunk's answer (`Sink`)."""
+        """Take a chunk's answer, or a part of it (`Sink`)."""
+        assert isinstance(task, ChunkTask), "a stream's tasks are chunks"
         if task.span is None:
-            return self._arrived(0, (), task)
+            return self._arrived((), task)
         first, end = task.span
-        values, failures = chunk_outcome(kind, body, end - first)
+        at, count = task.reported, end - first - task.reported
+        if kind == wire.PARTIAL:
+            at, count = wire.part_of(elapsed_ns)
+            if at < task.reported:
+                return None  # an interruption came after it was taken note of
+        values, failures = chunk_outcome(kind, body, at, count)
+        pieces: list[tuple[int, Sequence[Any]]] = [(first + at, values)]
         if failures:
-            values = _Flawed(values)
-            for index, error in failures:
-                values[index] = ItemFailure(error)
+            pieces = self._pieces(first + at, list(values), [(first + i, e) for i, e in failures], task)
+        if kind == wire.PARTIAL:
+            return self._arrived(pieces, task, at + count)
         self._chunker.measured(end - first, elapsed_ns)
-        return self._arrived(first, values, task)
+        return self._arrived(pieces, task)
+
+    def _pieces(
+        self, first: int, values: list[Any], failures: Sequence[tuple[int, BaseException]], task: ChunkTask
+    ) -> list[tuple[int, Sequence[Any]]]:
+        """What can be handed out of items from index `first`: all but those that are tried again."""
+        final, again = self._screen(failures, task)
+        for index, error in final:
+            values[index - first] = ItemFailure(error)
+        pieces: list[tuple[int, Sequence[Any]]] = []
+        start = first
+        for index in [*again, first + len(values)]:
+            if index > start:
+                pieces.append((start, _Flawed(values[start - first : index - first])))
+            start = index + 1
+        return pieces
 
     def failed(self, task: Task, error: BaseException) -> None:
         """Take the news that a chunk will have no answer (`Sink`)."""
-        if task.span is None:
-            return
-        first, end = task.span
-        self._arrived(first, _Flawed(ItemFailure(error) for _ in range(end - first)), task)
+        assert isinstance(task, ChunkTask), "a stream's tasks are chunks"
+        if task.span is not None:
+            self._failures(self._after_death(task, error), task)
+
+    def _failures(self, failures: Sequence[tuple[int, BaseException]], task: ChunkTask) -> None:
+        pieces = self._pieces(failures[0][0], [None] * len(failures), failures, task) if failures else []
+        self._arrived(pieces, task)
 
     def abandon(self, error: BaseException) -> None:
         """The pool ended before all was sent (`Source`): the consumer hears of it once, in place."""
@@ -359,14 +385,25 @@ class Stream:
             self._ready[self._next] = _Flawed([ItemFailure(error)])
             self._condition.notify_all()
 
-    def _arrived(self, first: int, outcomes: Sequence[Any], task: Task | None = None) -> None:
-        count = len(outcomes)
+    def _arrived(
+        self,
+        pieces: Iterable[tuple[int, Sequence[Any]]],
+        task: ChunkTask | None = None,
+        reported: int | None = None,
+    ) -> None:
+        """Hand `pieces` out; of `task` the first `reported` items are accounted for by that, or all."""
+        ready = dict(pieces)
+        count = sum(map(len, ready.values()))
         with self._lock:
             if task is None or task.span is not None:  # else an interruption came between this and its end
-                self._ready[first] = outcomes
+                # No call in between, where a signal's handler might raise.
+                self._ready |= ready
                 self._outstanding -= count
                 if task is not None:
-                    task.span = None
+                    if reported is None:
+                        task.span = None
+                    else:
+                        task.reported = reported
             self._condition.notify_all()
 
     def progress(self) -> tuple[int, int | None]:

@@ -15,27 +15,25 @@ from __future__ import annotations
 import os
 import sys
 from _pickle import loads
-from itertools import starmap
 
 from corral._channel import wire
 from corral._codec import decode, encode_failure, encode_reply, install, unbundle
 from corral._launch import parents_heap, passing
 from corral._native import Link
+from corral._worker.chunk import Chunk, Pace
 from corral._worker.forwarding import begin
 from corral._worker.limits import keep_to
+from corral._worker.running import listen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
     from corral._native import Block
 else:
     import _signal  # `signal` itself brings `enum` with it
-
-
-_FEW = 32
 
 
 def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
@@ -101,8 +99,9 @@ def serve(
                 initializer(*initargs)
             except BaseException as error:
                 _refuse(link, error)
+        worker = _Worker(link, exit_is_result=exit_is_result)
         link.reply(wire.READY, 0, 0, b"")
-        _Worker(link, exit_is_result=exit_is_result).loop()
+        worker.loop()
     finally:
         if os.getpid() != me:
             _end_copy()
@@ -152,10 +151,12 @@ class _Worker:
         self._link = link
         self._functions: dict[int, Callable[..., Any]] = {}
         self._lethal: tuple[type[BaseException], ...] = () if exit_is_result else (SystemExit,)
+        self._pace = Pace()
+        self.running = listen(link)
 
     def loop(self) -> None:
         """Take frames until STOP."""
-        link, functions = self._link, self._functions
+        link, functions, running = self._link, self._functions, self.running
         recv, reply, elapsed_ns = link.recv, link.reply, link.elapsed_ns
         while True:
             frame = recv()
@@ -167,31 +168,77 @@ class _Worker:
                 if kind == wire.CALL:
                     args = _load(body)
                     phase = "running"
+                    running.now = task_id
                     value = functions[number](*args)
+                    running.now = 0
                     phase = "encoding"
                     payload, buffers, _ = encode_reply(value)
                     reply(wire.OK, task_id, elapsed_ns(), payload, buffers)
                 elif kind == wire.STOP:
                     return
-                elif kind == wire.DEFINE:
-                    self._define(task_id, body)
-                elif kind == wire.FORGET:
-                    functions.pop(task_id, None)
                 elif kind == wire.CALL_KW:
                     args, kwargs = _load(body)
                     phase = "running"
+                    running.now = task_id
                     value = functions[number](*args, **kwargs)
+                    running.now = 0
                     phase = "encoding"
                     payload, buffers, _ = encode_reply(value)
                     reply(wire.OK, task_id, elapsed_ns(), payload, buffers)
                 else:
-                    self._chunk(kind, task_id, functions[number], _load(body))
+                    self._other(kind, task_id, number, body)
             except self._lethal:
+                running.now = 0
                 raise
             except BaseException as error:
+                running.now = 0
                 reply(wire.FAILED, task_id, elapsed_ns(), encode_failure(error, phase))
             # What a task leaves behind must not live until the next one comes.
             args = kwargs = value = payload = buffers = body = frame = None  # type: ignore[assignment]
+
+    def _other(self, kind: int, task_id: int, number: int, body: bytes | Block) -> None:
+        if kind == wire.DEFINE:
+            self._define(task_id, body)
+        elif kind == wire.FORGET:
+            self._functions.pop(task_id, None)
+        elif kind == wire.TERMS:
+            self.running.agree(task_id, _raw(body))
+        elif kind & wire.UNDER_TERMS:
+            try:
+                self._under_terms(kind - wire.UNDER_TERMS, task_id, number, body)
+            finally:
+                self.running.over()
+        else:
+            try:
+                self._chunk(kind, task_id, self._functions[number], _load(body))
+            finally:
+                self.running.over()
+
+    def _under_terms(self, kind: int, task_id: int, number: int, body: bytes | Block) -> None:
+        running = self.running
+        running.enter(task_id)
+        phase = "decoding"
+        try:
+            # The first piece of work begins with its decoding: whatever takes too long there is stopped too.
+            begun = running.begin(task_id, 0, 1)
+            loaded = _load(body)
+            function = self._functions[number]
+            if kind not in wire.CALL_KINDS:
+                return self._chunk(kind, task_id, function, loaded)
+            args, kwargs = loaded if kind == wire.CALL_KW else (loaded, {})
+            phase = "running"
+            running.now = begun
+            value = function(*args, **kwargs)
+            running.now = 0
+            phase = "encoding"
+            payload, buffers, _ = encode_reply(value)
+            self._link.reply(wire.OK, task_id, self._link.elapsed_ns(), payload, buffers)
+        except self._lethal:
+            running.now = 0
+            raise
+        except BaseException as error:
+            running.now = 0
+            self._link.reply(wire.FAILED, task_id, self._link.elapsed_ns(), encode_failure(error, phase))
 
     def _define(self, number: int, body: bytes | Block) -> None:
         try:
@@ -203,77 +250,7 @@ class _Worker:
         self._functions[number] = function  # type: ignore[assignment]
 
     def _chunk(self, kind: int, task_id: int, function: Callable[..., Any], items: Sequence[Any]) -> None:
-        each = kind in wire.EACH_KINDS
-        values: list[Any] = []
-        failures: list[tuple[int, bytes]] = []
-        # Both iterators go on with the next item after one has raised.
-        outcomes = starmap(function, items) if kind in wire.STAR_KINDS else map(function, items)
-        while len(values) < len(items):
-            self._extend(values, outcomes, failures, len(items))
-            if failures and not each:
-                return self._first_failed(task_id, failures)
-        return self._answer_chunk(task_id, values, failures)
-
-    def _extend(
-        self, values: list[Any], outcomes: Iterator[Any], failures: list[tuple[int, bytes]], total: int
-    ) -> None:
-        """Append outcomes until they end or an item fails.
-
-        That one is noted, and its place filled with None.
-        """
-        try:
-            # list.extend appends as it goes, so after a failure len(values) is the index of the item
-            # that failed.
-            values.extend(outcomes)
-            if len(values) < total:
-                # extend takes a StopIteration out of the function for the end of the items.
-                _raise_stop()
-        except self._lethal:
-            raise
-        except BaseException as error:
-            failures.append((len(values), encode_failure(error, "running")))
-            values.append(None)
-
-    def _first_failed(self, task_id: int, failures: list[tuple[int, bytes]]) -> None:
-        link = self._link
-        payload, buffers, _ = encode_reply(failures[0])
-        link.reply(wire.CHUNK_FAILED, task_id, link.elapsed_ns(), payload, buffers)
-
-    def _answer_chunk(self, task_id: int, values: list[Any], failures: list[tuple[int, bytes]]) -> None:
-        link = self._link
-        try:
-            # Few values go as a tuple, which has a short way; whoever takes them wants only their order.
-            payload, buffers, _ = encode_reply(tuple(values) if len(values) <= _FEW else values)
-        except self._lethal:
-            raise
-        except BaseException:  # some value cannot be encoded: find out which
-            values = self._encodable(values, failures)
-            payload, buffers, _ = encode_reply(values)
-        if failures:
-            failures.sort(key=lambda failure: failure[0])
-            payload, buffers, _ = encode_reply((values, failures))
-            link.reply(wire.CHUNK_MIXED, task_id, link.elapsed_ns(), payload, buffers)
-        else:
-            link.reply(wire.OK, task_id, link.elapsed_ns(), payload, buffers)
-
-    def _encodable(self, values: list[Any], failures: list[tuple[int, bytes]]) -> list[Any]:
-        kept: list[Any] = []
-        for index, value in enumerate(values):
-            try:
-                encode_reply(value)
-            except self._lethal:
-                raise
-            except BaseException as error:
-                failures.append((index, encode_failure(error, "encoding")))
-                kept.append(None)
-            else:
-                kept.append(value)
-        return kept
-
-
-def _raise_stop() -> None:
-    message = "the mapped function raised StopIteration"
-    raise StopIteration(message)
+        Chunk(self.running, self._link, self._lethal, self._pace, (kind, task_id), function, items).run()
 
 
 def _load(body: bytes | Block) -> Any:

@@ -3,9 +3,10 @@
 //! Words that different processes write lie 128 bytes apart: processors fetch cache lines in pairs.
 //!
 //! ```text
-//!    0  magic | capacity | reference of the bell | identity of the worker (0: none has come yet)
+//!    0  magic | capacity | reference of the bell | identity of the worker (0: none has come yet) | asked (parent)
 //!  128  forward ring: released (worker)        256  committed (parent)     384  worker asleep?
 //!  512  back ring:    released (parent)        640  committed (worker)     768  worker waits for room?
+//!  896  entries (worker) | even entry: id, end, since | odd entry
 //! 1024  frames forward, `capacity` bytes | frames back, `capacity` bytes
 //! ```
 
@@ -22,10 +23,18 @@ pub const CAPACITY_AT: usize = 8;
 pub const BELL_AT: usize = 16;
 /// Offset of the worker's identity.
 pub const WORKER_AT: usize = 24;
+/// Offset of what the parent wants stopped.
+pub const ASKED_AT: usize = 32;
 /// Offset of the word on which the worker waits for frames.
 pub const FRAMES_WORD_AT: usize = 384;
 /// Offset of the word on which the worker waits for room.
 pub const ROOM_WORD_AT: usize = 768;
+/// Offset of the number of the worker's last entry.
+pub const ENTRIES_AT: usize = 896;
+/// Offset of the entry with an even number: three words.
+pub const EVEN_ENTRY_AT: usize = 904;
+/// Offset of the entry with an odd number.
+pub const ODD_ENTRY_AT: usize = 928;
 
 const DATA_AT: usize = 1024;
 

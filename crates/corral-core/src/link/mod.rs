@@ -19,6 +19,7 @@
 mod body;
 pub mod layout;
 mod parent;
+mod slate;
 mod worker;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 pub use body::{Arrived, Body, InRing, MAX_INLINE_BYTES, pack};
 pub use parent::ParentLink;
+pub use slate::Progress;
 pub use worker::{Waited, WorkerLink};
 
 use crate::heap::{Heap, HeapError};
@@ -119,6 +121,8 @@ impl Shared {
             (layout::CAPACITY_AT, capacity as u64),
             (layout::BELL_AT, bell),
             (layout::WORKER_AT, 0),
+            (layout::ASKED_AT, 0),
+            (layout::ENTRIES_AT, 0),
             (layout::FRAMES_WORD_AT, 0),
             (layout::ROOM_WORD_AT, 0),
         ] {

@@ -31,7 +31,7 @@ pub enum Waited {
 /// The worker's side.
 #[derive(Debug)]
 pub struct WorkerLink {
-    shared: Shared,
+    pub(super) shared: Shared,
     bell: Bell,
     incoming: Exclusive<Consumer<Region>>,
     outgoing: Exclusive<Producer<Region>>,

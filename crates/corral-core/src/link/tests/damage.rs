@@ -20,6 +20,10 @@ fn use_everything(pair: &Pair) {
         });
         drop(collected);
         let _ = pair.parent.has_replies();
+        drop(pair.worker.begin(id, 3));
+        drop(pair.parent.progress());
+        drop(pair.parent.ask(id));
+        drop(pair.worker.asked());
     }
     drop(pair.parent.settle());
     let event = pair.parent.bell().as_fd().try_clone_to_owned().unwrap();

@@ -1,6 +1,7 @@
 //! Tests of the link: both sides in this process, blocks that change hands, and damaged memory.
 
 mod damage;
+mod slate;
 
 use super::*;
 use crate::bell::Bell;
