@@ -128,10 +128,11 @@ def test_what_cannot_be_run_is_reported_by_python(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_usual_programs_do_what_they_do(method: str) -> None:
-    expected = end([*PYTHON, "idioms.py", method])
-    assert (expected.status, expected.err) == (0, "")
-    assert end([*CORRAL, "idioms.py", method]) == expected
+@pytest.mark.parametrize("program", ["idioms.py", "objects.py"])
+def test_usual_programs_do_what_they_do(program: str, method: str) -> None:
+    expected = end([*PYTHON, program, method])
+    assert expected.status == 0
+    assert end([*CORRAL, program, method]) == expected
 
 
 def test_the_start_method_is_the_interpreters_unless_imposed() -> None:
