@@ -27,3 +27,8 @@ else:
     from corral._borrowed import run_as
 
     run_as(globals(), "managers")
+
+
+def all_methods(obj: object) -> list[str]:
+    """Return the names of an object's methods: what has no value yet, such as a slot, is none."""
+    return [name for name in dir(obj) if callable(getattr(obj, name, None))]
