@@ -147,6 +147,21 @@ def _arrived(description: Any, where: tuple[Any, int]) -> Any:
     return _lay(_type_described(description), _native.Stretch.attach(found, ref))
 
 
+def reduce_stretch(stretch: _native.Stretch) -> tuple[Any, ...]:
+    """Send the memory alone, during a launch, for the standard library's reducer of ctypes objects.
+
+    That is asked about objects of ours too, once it has made one of the type.
+    """
+    if not sharing.is_launching():
+        sharing.refuse(stretch)
+    return _stretch_arrived, sharing.depart(stretch.heap, stretch.ref, stretch)
+
+
+def _stretch_arrived(descriptor: Any, ref: int) -> _native.Stretch:
+    found, ref = sharing.arrive((descriptor, ref))
+    return _native.Stretch.attach(found, ref)
+
+
 _SENDERS = frozenset({"corral._codec._pickler", "multiprocessing.reduction"})
 
 

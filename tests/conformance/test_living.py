@@ -130,6 +130,39 @@ def test_their_process_may_use_all_of_corral(method: str, targets: ModuleType, t
     assert Path(path + ".child").read_text() == '"joined"'
 
 
+def kit(ctx: Any) -> dict[str, Any]:
+    """One of each kind of object that is given to a process."""
+    return {
+        "queues": [ctx.Queue(), ctx.SimpleQueue(), ctx.JoinableQueue()],
+        "values": [ctx.Value("i", 1), ctx.RawValue("i", 1)],
+        "arrays": [ctx.Array("d", [1.0, 2.0]), ctx.RawArray("i", 2)],
+        "locks": [getattr(ctx, name)() for name in ("Lock", "RLock", "Semaphore", "Condition")],
+        "event": ctx.Event(),
+        "barrier": ctx.Barrier(2),
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("direction", ["ours to theirs", "theirs to ours"])
+@pytest.mark.leaks
+def test_one_of_each_kind_goes_both_ways(method: str, direction: str, targets: ModuleType) -> None:
+    worlds = corral.get_context(method), multiprocessing.get_context(method)
+    giver, starter = worlds if direction == "ours to theirs" else reversed(worlds)
+    # Values of both worlds, of one type, before anything is sent: a pickler has one reducer for it.
+    kits = [kit(world) for world in (giver, starter, giver)]
+    things = kits[0]
+    child: Any = starter.Process(target=targets.use_all, kwargs=things)  # type: ignore[attr-defined]
+    child.start()
+    things["barrier"].wait(30)
+    assert things["event"].wait(30)
+    for queue in things["queues"]:
+        assert queue.get() == child.pid
+    child.join()
+    assert child.exitcode == 0
+    assert [value.value for value in things["values"]] == [2, 2]
+    assert [list(array) for array in things["arrays"]] == [[9.0, 2.0], [9, 0]]
+
+
 # --- who is who -------------------------------------------------------------------------------------
 
 

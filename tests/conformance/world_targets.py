@@ -144,3 +144,18 @@ def fork_and_return(value: int) -> int:
     """Fork and return, in both processes."""
     os.fork()
     return value
+
+
+def use_all(queues: Any, values: Any, arrays: Any, locks: Any, event: Any, barrier: Any) -> None:
+    """Use one of each kind of object that a process is given."""
+    for lock in locks:
+        with lock:
+            pass
+    for value in values:
+        value.value += 1
+    for array in arrays:
+        array[0] = 9
+    barrier.wait(30)
+    event.set()
+    for queue in queues:
+        queue.put(os.getpid())

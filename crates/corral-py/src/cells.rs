@@ -23,9 +23,9 @@ use corral_core::heap::{BlockRef, Heap as CoreHeap, HeapError};
 use corral_core::identity;
 use corral_core::primitives::place::{CELL_BYTES, Place, WORDS_AT};
 use corral_core::region::{Memory as _, Region};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyMemoryView};
 use pyo3::{ffi, intern};
 
 use crate::buffer::{Shared, forward};
@@ -147,12 +147,15 @@ impl Stretch {
         Ok(self.lying.memory().map_err(heap_error)?.1)
     }
 
-    /// What lies over it is sent, by `corral.sharedctypes`.
-    #[expect(clippy::unused_self, reason = "Python calls it")]
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(PyRuntimeError::new_err(
-            "shared memory should only be shared between processes through inheritance",
-        ))
+    /// What lies over it is sent by `corral.sharedctypes`, or, where that has made objects of the type too, by the
+    /// standard library's module of that name.
+    fn __reduce__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        slf.py().import("corral.sharedctypes")?.call_method1("reduce_stretch", (slf,))
+    }
+
+    /// The memory, as the standard library's rebuilding of a ctypes object asks for it.
+    fn create_memoryview(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyMemoryView>> {
+        PyMemoryView::from(slf.as_any())
     }
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
