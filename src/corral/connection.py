@@ -328,7 +328,7 @@ class Listener:
             OSError: the listener is closed.
         """
         connection = self._listener.accept()
-        if self._authkey:
+        if self._authkey is not None:  # an empty key is one, too: the client expects to be asked
             try:
                 _authenticate(connection, self._authkey)
             except BaseException:

@@ -104,31 +104,31 @@ def set_log(level: int, to_stderr: bool) -> None:
 def sub_debug(msg: str, *args: object) -> None:
     """Log below DEBUG."""
     if _logger is not None:
-        _logger.log(SUBDEBUG, msg, *args)
+        _logger.log(SUBDEBUG, msg, *args, stacklevel=2)
 
 
 def debug(msg: str, *args: object) -> None:
     """Log at DEBUG."""
     if _logger is not None:
-        _logger.log(DEBUG, msg, *args)
+        _logger.log(DEBUG, msg, *args, stacklevel=2)
 
 
 def info(msg: str, *args: object) -> None:
     """Log at INFO."""
     if _logger is not None:
-        _logger.log(INFO, msg, *args)
+        _logger.log(INFO, msg, *args, stacklevel=2)
 
 
 def sub_warning(msg: str, *args: object) -> None:
     """Log between INFO and WARNING."""
     if _logger is not None:
-        _logger.log(SUBWARNING, msg, *args)
+        _logger.log(SUBWARNING, msg, *args, stacklevel=2)
 
 
 def warn(msg: str, *args: object) -> None:
     """Log at WARNING."""
     if _logger is not None:
-        _logger.log(WARNING, msg, *args)
+        _logger.log(WARNING, msg, *args, stacklevel=2)
 
 
 # --- finalizers -----------------------------------------------------------------------------------

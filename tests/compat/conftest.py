@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.compat.expectations import expectation_for
 from tests.compat.running import LaneRun, Result
 from tests.compat.stage import Stage, Test
 
@@ -41,6 +42,12 @@ def collect(config: pytest.Config) -> tuple[list[Test], dict[str, str]]:
     return [test for test in tests if test.method in METHODS], missing
 
 
+def is_run(item: pytest.Function) -> bool:
+    """Tell whether an item's test is to be run at all."""
+    test = item.callspec.params["test"]
+    return test is not None and ((expected := expectation_for(test)) is None or expected.run)
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> None:
     """Have the runs look after themselves: they go on while other tests end."""
@@ -58,7 +65,7 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[Test, Future[Resul
     chosen = [
         item.callspec.params["test"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and "outcomes" in item.fixturenames and item.funcargs is not None
+        if isinstance(item, pytest.Function) and "outcomes" in item.fixturenames and is_run(item)
     ]
     futures: dict[Test, Future[Result]] = {test: Future() for test in chosen}
     lanes: dict[tuple[str, str], list[Test]] = {}

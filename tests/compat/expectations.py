@@ -22,6 +22,7 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 KINDS = {
     "internals": "tests private internals of the standard library's implementation",
     "difference": "corral behaves otherwise on purpose, and says so",
+    "race": "decided by timing, so not run",
     "not-yet": "to be done",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -45,6 +46,13 @@ def remember(key: str, value: Any) -> None:
 
 def recall(key: str) -> Any:
     return STATE.get(key)
+
+
+def listen_and_refuse(path: str) -> None:
+    logger = logging.getLogger("concurrent.futures")
+    logger.addHandler(logging.FileHandler(path))
+    logger.propagate = False
+    raise RuntimeError("cannot start")
 
 
 def refuse() -> None:

@@ -252,6 +252,13 @@ def test_an_initializer_that_fails_breaks_the_executor() -> None:
             executor.submit(tasks.square, 2)
 
 
+def test_what_an_initializer_raises_is_logged_in_the_worker(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with ProcessPoolExecutor(1, initializer=tasks.listen_and_refuse, initargs=(str(log),)) as executor:
+        assert isinstance(executor.submit(tasks.square, 1).exception(30), BrokenProcessPool)
+    assert "RuntimeError: cannot start" in log.read_text()
+
+
 def test_workers_start_as_work_comes() -> None:
     with ProcessPoolExecutor(4) as executor:
         assert len(executor._processes) == 0

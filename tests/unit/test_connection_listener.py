@@ -41,7 +41,7 @@ def run(call: Callable[[], object]) -> tuple[threading.Thread, list[Any]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("key", [None, KEY])
+@pytest.mark.parametrize("key", [None, b"", KEY])
 def test_a_client_is_accepted_and_heard(family: str, key: bytes | None) -> None:
     with Listener(family=family, authkey=key) as listener:
         thread, outcome = run(lambda: Client(listener.address, authkey=key))

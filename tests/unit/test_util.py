@@ -197,6 +197,15 @@ def test_the_logger_is_the_standard_librarys(
     assert util.log_settings() == (logging.INFO, True)
 
 
+def test_a_message_names_the_file_that_logs_it(
+    logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger.addHandler(caplog.handler)
+    util.warn("look")
+    logger.removeHandler(caplog.handler)
+    assert [record.filename for record in caplog.records] == ["test_util.py"]
+
+
 def test_nobody_logs_until_somebody_asks(capsys: pytest.CaptureFixture[str]) -> None:
     assert util._logger is None
     util.warn("nothing")

@@ -98,6 +98,8 @@ def serve(
             try:
                 initializer(*initargs)
             except BaseException as error:
+                if exit_is_result:
+                    _log_as_executors_do(error)
                 _refuse(link, error)
         worker = _Worker(link, exit_is_result=exit_is_result)
         link.reply(wire.READY, 0, 0, b"")
@@ -127,6 +129,13 @@ def _leave_interrupts_to_the_parent() -> None:
 
 def _stay(signum: int, frame: object) -> None:
     """Leave Ctrl-C to the parent."""
+
+
+def _log_as_executors_do(error: BaseException) -> None:
+    """Log what an initializer raised, if somebody may listen: it may have set the listener up itself."""
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=error)
 
 
 def _refuse(link: Link, error: BaseException) -> None:
