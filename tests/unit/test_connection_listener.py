@@ -220,6 +220,6 @@ def test_a_challenge_can_be_delivered_and_answered_over_ours() -> None:
 
 
 def test_the_borrowed_names_are_the_standard_librarys() -> None:
-    for name in ("AuthenticationError", "families", "answer_challenge", "CHALLENGE"):
+    for name in ("AuthenticationError", "families", "answer_challenge", "address_type"):
         assert getattr(connection, name) is getattr(multiprocessing.connection, name)
     assert os.path.basename(connection.__file__) == "connection.py"

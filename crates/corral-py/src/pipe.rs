@@ -39,6 +39,8 @@ const LONG_COPY_BYTES: usize = 64 << 10;
 const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
 /// How long to wait for another receiver, with the GIL held, and then without.
 const PATIENCE: Duration = Duration::from_micros(100);
+/// How long a sender may take to commit and ring, before the receiver of its last message goes on.
+const MUTING_LIMIT: Duration = Duration::from_millis(100);
 /// A message this short is first taken into the stack: most of them are small plain values.
 const SHORT_BYTES: usize = 64;
 
@@ -207,8 +209,8 @@ impl PipeEnd {
             }
             _ => Message::Bytes(received),
         };
-        if end.must_mute() {
-            mute(py, &end)?;
+        if end.must_mute() && !end.try_mute().map_err(pipe_error)? {
+            mute_in_time(py, &end);
         }
         Ok(message)
     }
@@ -237,8 +239,20 @@ fn wait(py: Python<'_>, end: &Use<'_, End>, deadline: Deadline) -> PyResult<Wait
     Ok(py.detach(|| end.wait(deadline, &mut || interrupted(end)))?)
 }
 
-fn mute(py: Python<'_>, end: &Use<'_, End>) -> PyResult<bool> {
-    Ok(py.detach(|| end.mute(false, Deadline::NEVER, &mut || interrupted(end)))?)
+/// Sees to it that the socket says what there is, waiting for a sender that is inside.
+fn mute(py: Python<'_>, end: &Use<'_, End>) -> PyResult<()> {
+    if !end.try_mute().map_err(pipe_error)? {
+        py.detach(|| end.mute(false, Deadline::NEVER, &mut || interrupted(end)))?;
+    }
+    Ok(())
+}
+
+/// As [`mute`], but no signal's handler comes between, and a stopped sender is not waited for: a message has just been taken, and must be
+/// given to the caller.
+fn mute_in_time(py: Python<'_>, end: &Use<'_, End>) {
+    let deadline = Deadline::after(MUTING_LIMIT);
+    // If that fails the socket is readable without a message, until the next is received.
+    drop(py.detach(|| end.mute(false, deadline, &mut || Ok::<_, Failure>(()))));
 }
 
 fn interrupted(end: &Use<'_, End>) -> Result<(), Failure> {
@@ -367,13 +381,12 @@ impl PipeEnd {
         Ok(wait(py, &end, deadline)? != Waited::TimedOut)
     }
 
-    /// Is there something to receive, or the end? If not, the socket will tell, at the latest a little after.
+    /// Is there something to receive? If not, the socket tells when there is, or the end.
     fn prepare_wait(&self, py: Python<'_>) -> PyResult<bool> {
         let end = self.enter_to_read()?;
-        if end.is_ready().map_err(pipe_error)? {
-            return Ok(true);
+        if !end.has_message() && !end.is_quiet() {
+            mute(py, &end)?;
         }
-        mute(py, &end)?;
         Ok(end.has_message())
     }
 

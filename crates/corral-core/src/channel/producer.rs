@@ -133,6 +133,18 @@ impl Channel {
         }
     }
 
+    /// As [`Self::in_turn`], if the turn can be had at once.
+    ///
+    /// # Errors
+    ///
+    /// What `body` says, and damage.
+    pub fn try_in_turn<R>(
+        &self,
+        body: impl FnOnce() -> Result<R, ChannelError>,
+    ) -> Result<Option<R>, ChannelError> {
+        self.entered(layout::PRODUCERS_AT, None::<&mut Waiting<'_, ChannelError>>, |_| body())
+    }
+
     /// Runs `body` in the producers' turn: nobody sends meanwhile. None: the turn didn't come in time.
     ///
     /// # Errors

@@ -416,20 +416,32 @@ impl End {
         interrupted: &mut dyn FnMut() -> Result<(), E>,
     ) -> Result<bool, E> {
         let channel = self.incoming()?;
-        let word = self.half(self.side.bell_at()).map_err(PipeError::from)?;
         let mut waiting = Waiting { deadline, interrupted };
-        let muted = channel.in_turn(&mut waiting, || {
-            if channel.length() == 0 {
-                bell::mute(word, stray, || socket::take_byte(self.socket()))
-                    .map_err(|error| ChannelError::Heap(error.into()))?;
-            }
-            Ok(())
-        })?;
-        Ok(muted.is_some())
+        Ok(channel.in_turn(&mut waiting, || self.mute_in_turn(channel, stray))?.is_some())
+    }
+
+    /// As [`Self::mute`], if that can be done at once.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn try_mute(&self) -> Result<bool, PipeError> {
+        let channel = self.incoming()?;
+        Ok(channel.try_in_turn(|| self.mute_in_turn(channel, false))?.is_some())
+    }
+
+    fn mute_in_turn(&self, channel: &Channel, stray: bool) -> Result<(), ChannelError> {
+        if channel.length() != 0 {
+            return Ok(());
+        }
+        let word = self.half(self.side.bell_at())?;
+        bell::mute(word, stray, || socket::take_byte(self.socket()))
+            .map_err(|error| ChannelError::Heap(error.into()))
     }
 
     /// Is there no byte to take off before a sleep? Who is just about to put one in then wakes the sleeper.
-    fn is_quiet(&self) -> bool {
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
         // Relaxed: QUIET is written in the writing turn only, with no message there; what came since is seen by the look that follows.
         self.half(self.side.bell_at()).is_ok_and(|word| word.load(Ordering::Relaxed) == bell::QUIET)
     }
