@@ -277,25 +277,37 @@ impl PipeEnd {
         Ok(Self { end: Closable::new(end, identity::current()), reads, writes })
     }
 
+    /// Whether this copy of the end was closed.
     #[getter]
     fn closed(&self) -> bool {
         self.end.is_closed()
     }
 
+    /// Whether this end can receive.
     #[getter]
     fn readable(&self) -> bool {
         self.reads.load(Ordering::Relaxed)
     }
 
+    /// Whether this end can send.
     #[getter]
     fn writable(&self) -> bool {
         self.writes
     }
 
+    /// Close this copy of the end; when the last is closed, the other end learns of it.
+    ///
+    /// Whoever waits in it in another thread gets an OSError within a tenth of a second.
     fn close(&self) {
         self.end.close(identity::current());
     }
 
+    /// Return a descriptor that is readable if and only if there is something to receive, or the end.
+    ///
+    /// It is to be waited for, not to be read.
+    ///
+    /// Raises:
+    ///     OSError: the connection is closed.
     fn fileno(&self, py: Python<'_>) -> PyResult<c_int> {
         let end = self.enter()?;
         if end.reads() {
@@ -305,6 +317,14 @@ impl PipeEnd {
         Ok(end.socket().as_raw_fd())
     }
 
+    /// Send an object.
+    ///
+    /// Raises:
+    ///     BrokenPipeError: the other end is closed, in all processes.
+    ///     OSError: this end is closed, or only receives.
+    ///     corral.errors.EncodeError: the object cannot be pickled; nothing was sent.
+    ///
+    /// Blocking: without the GIL, while more than a mebibyte is unread; signals' handlers run.
     fn send(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let end = slf.get().enter_to_write()?;
@@ -318,6 +338,14 @@ impl PipeEnd {
         Self::send_parts(py, &end, payload.as_bytes(), &buffers.collect::<PyResult<Vec<_>>>()?)
     }
 
+    /// Receive an object.
+    ///
+    /// Raises:
+    ///     EOFError: there is none, and the other end is closed, in all processes.
+    ///     OSError: this end is closed, or only sends.
+    ///
+    /// Blocking: without the GIL, until there is one; signals' handlers run. What rebuilding the object raises is
+    /// raised here, and the message is gone.
     fn recv<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let message = match slf.get().receive(py)? {
@@ -334,6 +362,14 @@ impl PipeEnd {
         slf.call_method1(intern!(py, "_decode"), (message,))
     }
 
+    /// Send the bytes of a buffer, from byte `offset` on, `size` of them or all.
+    ///
+    /// Raises:
+    ///     BrokenPipeError: the other end is closed, in all processes.
+    ///     OSError: this end is closed, or only receives.
+    ///     ValueError: that lies outside the buffer.
+    ///
+    /// Blocking: as `send`.
     #[pyo3(signature = (buf, offset = 0, size = None))]
     fn send_bytes(
         &self,
@@ -350,6 +386,14 @@ impl PipeEnd {
         Self::send_parts(py, &end, cut(pinned.bytes(), offset, size)?, &[])
     }
 
+    /// Receive a message of `send_bytes`.
+    ///
+    /// Raises:
+    ///     EOFError: there is none, and the other end is closed, in all processes.
+    ///     OSError: this end is closed, or only sends; or the message is longer than `maxlength` bytes: then it is
+    ///         gone, and nothing more can be received here.
+    ///
+    /// Blocking: as `recv`.
     #[pyo3(signature = (maxlength = None))]
     fn recv_bytes<'py>(slf: &Bound<'py, Self>, maxlength: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         let py = slf.py();
@@ -368,6 +412,15 @@ impl PipeEnd {
         if bytes.as_bytes().len() > most { Err(this.refuse()) } else { Ok(bytes) }
     }
 
+    /// Tell whether there is something to receive, or the end, waiting for it at most `timeout` seconds.
+    ///
+    /// Args:
+    ///     timeout: None: without an end; zero or less: only look.
+    ///
+    /// Raises:
+    ///     OSError: this end is closed, or only sends.
+    ///
+    /// Blocking: without the GIL; signals' handlers run.
     #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let end = self.enter_to_read()?;
