@@ -71,6 +71,12 @@ def send_a_new_pipe(connection: Connection) -> None:
     connection.recv()  # until the other has everything
 
 
+def send_a_pipe_and_leave(connection: Connection) -> None:
+    reader, writer = Pipe(duplex=False)
+    writer.send("left behind")
+    connection.send(reader)
+
+
 def write_through(received: Any) -> str:
     """Use a connection that came as an argument of a task."""
     received.send("written")

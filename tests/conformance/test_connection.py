@@ -161,6 +161,20 @@ def test_connections_travel_through_connections(start: Callable[..., Any], targe
     closed(here, arrived)
 
 
+def test_a_process_may_leave_right_after_it_has_sent_a_connection(
+    start: Callable[..., Any], targets: ModuleType
+) -> None:
+    here, there = Pipe()
+    process = start(targets.send_a_pipe_and_leave, there)
+    there.close()
+    with here.recv() as arrived:
+        assert arrived.recv() == "left behind"
+        process.join()
+        with pytest.raises(EOFError):
+            arrived.recv()
+    here.close()
+
+
 def test_a_connection_handed_on_stays_open_when_the_own_copy_is_closed(
     start: Callable[..., Any], targets: ModuleType
 ) -> None:

@@ -12,8 +12,9 @@ Invariants:
     INV-HANDOVER-1: who asks must know the ticket: 128 random bits, good for one time.
     INV-HANDOVER-2: an offered descriptor is a copy: whoever offered it may close his own at once.
     INV-HANDOVER-3: a forked child keeps none of its parent's offers.
-Failure: the offering process ends before the ticket is used: `collect` raises ConnectionRefusedError. What is
-never collected stays open as long as the process lives.
+Failure: the offering process dies before the ticket is used: `collect` raises ConnectionRefusedError. One
+that ends by itself waits for those who will come, but no longer than a second. What is never collected stays
+open as long as the process lives.
 See: docs/decisions/0015-a-socket-is-the-bell-of-a-pipe.md.
 """
 
@@ -24,7 +25,7 @@ import sys
 from _thread import RLock
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
-from corral._launch import wire
+from corral._launch import at_exit, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _LINGER_MS = 200
 _ANSWER_S = 5.0
 _BACKLOG = 128
 _PAUSE_S = 0.01
+_FAREWELL_S = 1.0
 
 
 class _Desk:
@@ -106,6 +108,7 @@ def offer(fds: Sequence[int]) -> Ticket:
         OSError: out of descriptors.
     """
     global _desk  # noqa: PLW0603
+    at_exit(_see_off)
     copies = [fcntl(fd, F_DUPFD_CLOEXEC, 0) for fd in fds]
     token = os.urandom(_TOKEN_BYTES)
     with _lock:
@@ -140,6 +143,16 @@ def collect(ticket: Ticket) -> list[int]:
         raise ConnectionRefusedError(
             "its descriptors are gone: the process that sent it has ended, or it was received before"
         ) from error
+
+
+def _see_off() -> None:
+    """At exit, let those come for whom there is an offer."""
+    from select import select
+    from time import monotonic
+
+    end = monotonic() + _FAREWELL_S
+    while (desk := _desk) is not None and desk.offers and monotonic() < end:
+        select([], [], [], _PAUSE_S)
 
 
 def _close(fds: Sequence[int]) -> None:
