@@ -70,13 +70,11 @@ class _SharedQueue(ObjectQueue):
             os.close(fd)
         self._begin(heap, channel)
 
-    @property
-    def _reader(self) -> _End:
-        return _End(self)
-
-    @property
-    def _writer(self) -> _End:
-        return _End(self)
+    def __getattr__(self, name: str) -> Any:
+        # Not properties: there are classes derived from the standard library's that wrap them in their own.
+        if name in {"_reader", "_writer"}:
+            return _End(self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while there are items: for `selectors` and `connection.wait`.
@@ -289,3 +287,12 @@ class _End:
 
     def close(self) -> None:
         self._queue.close()
+
+
+def __getattr__(name: str) -> Any:
+    """Find `Empty` and `Full`, which programs look for here too, when they are first used."""
+    if name not in {"Empty", "Full"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    import queue
+
+    return getattr(queue, name)

@@ -431,6 +431,56 @@ def test_the_end_of_a_queue_can_be_waited_for() -> None:
     assert is_readable(queue)
 
 
+def test_connection_wait_takes_queues_and_their_readers() -> None:
+    from corral import connection
+
+    one, other = queues.Queue(), queues.SimpleQueue()
+    assert connection.wait([one, other._reader], 0) == []
+    other.put(1)
+    assert [thing is one for thing in connection.wait([one, other._reader], 5)] == [False]
+    one.put(1)
+    assert connection.wait([one], 5) == [one]
+
+
+def test_an_event_loop_hears_of_items() -> None:
+    import asyncio
+
+    queue = queues.Queue()
+
+    async def hear() -> int:
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(queue, heard.set)
+        putter = threading.Thread(target=queue.put, args=(7,))
+        putter.start()
+        await heard.wait()
+        loop.remove_reader(queue)
+        putter.join()
+        return queue.get(False)
+
+    assert asyncio.run(hear()) == 7
+
+
+def test_a_derived_class_may_wrap_the_ends() -> None:
+    class Wrapped(queues.Queue):
+        def __init__(self) -> None:
+            super().__init__(ctx=corral.get_context())
+            self._reader = (self._reader,)
+            self._writer = (self._writer,)
+
+    queue = Wrapped()
+    queue.put(1)
+    assert queue._reader[0].poll()
+    assert queue.get() == 1
+    with pytest.raises(AttributeError, match="no attribute 'rubbish'"):
+        queue.rubbish  # noqa: B018 - looking is the test
+
+
+def test_the_exceptions_are_found_beside_the_queues() -> None:
+    assert (queues.Empty, queues.Full) == (standard.Empty, standard.Full)
+    with pytest.raises(AttributeError, match="rubbish"):
+        queues.rubbish  # noqa: B018 - looking is the test
+
+
 # --- threads and forks --------------------------------------------------------------------------------
 
 

@@ -294,6 +294,9 @@ impl ObjectQueue {
             let received = waiting(core, py, deadline, |core, waiting| core.recv(&mut scratch, waiting));
             taken = received.map_err(|failure| ended(slf, failure.receiving()))?;
         }
+        if core.is_untidy() {
+            py.detach(|| core.tidy());
+        }
         match taken {
             Some(taken) => opened.decode(py, taken, scratch.bytes()),
             None => Err(empty(py)),

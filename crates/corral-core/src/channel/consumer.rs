@@ -270,6 +270,7 @@ impl<'a> Reader<'a> {
         step!("adopt.intended");
         self.count(frame, bytes);
         self.commit()?;
+        channel.has_left_blocks();
         let adopted = channel.heap.adopt_as(self.me, reference, layout::items_owner(channel.reference));
         channel.word(layout::ADOPTED_AT)?.store(0, Ordering::Relaxed);
         step!("adopt.settled");
@@ -287,6 +288,7 @@ impl<'a> Reader<'a> {
         if self.left != 0 {
             let owner = layout::segments_owner(self.channel.reference);
             self.channel.heap.free_as(owner, self.left)?;
+            self.channel.has_left_blocks();
             step!("retire.freed");
             self.channel.word(layout::RETIRING_AT)?.store(0, Ordering::Relaxed);
             step!("retire.settled");

@@ -31,6 +31,7 @@ pub mod layout;
 mod producer;
 mod repair;
 mod side;
+mod tidy;
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,7 @@ use crate::identity;
 use crate::park::{Interrupted, Patience};
 use crate::region::{Damaged, Memory, Region};
 use crate::steps::step;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::tenure::{Got, Tenure};
 use crate::wait::{Deadline, Spin};
 
@@ -135,6 +136,8 @@ pub struct Channel {
     event: Option<OwnedFd>,
     /// What waiting has taught, for items and for room; a second thread at once does without.
     spins: [Exclusive<Spin>; 2],
+    left_blocks: AtomicBool,
+    tidy_after_ns: AtomicU64,
     /// In place of this process's identity.
     #[cfg(test)]
     acts_as: AtomicU64,
@@ -199,6 +202,8 @@ impl Channel {
             spin_ns: AtomicU64::new(0),
             event: None,
             spins,
+            left_blocks: AtomicBool::new(false),
+            tidy_after_ns: AtomicU64::new(0),
             #[cfg(test)]
             acts_as: AtomicU64::new(0),
         })
@@ -350,7 +355,13 @@ impl Channel {
             interrupted: Interrupted(waiting.interrupted),
         };
         let look = || ready().then_some(());
-        Ok(patience.wait(word, look, look)?.is_some())
+        let overdue = || {
+            if self.is_untidy() {
+                self.tidy();
+            }
+            look()
+        };
+        Ok(patience.wait(word, look, overdue)?.is_some())
     }
 
     /// Runs `body` with the tenure of a side, having repaired what a dead predecessor left. None: not got in time.

@@ -199,6 +199,21 @@ fn an_interruption_ends_a_wait_and_takes_nothing() {
 }
 
 #[test]
+fn after_a_burst_its_memory_goes_back() {
+    let here = channel();
+    let content = vec![7; 1 << 20];
+    (0..64).for_each(|_| send_block(&here, &[&content]));
+    assert!(here.heap.stats().unwrap().bytes_resident > 64 << 20);
+    while recv(&here).is_some() {}
+    assert!(here.is_untidy());
+    let mut bytes = Vec::new();
+    // Asleep, with nothing to do.
+    let later = Deadline::after(Duration::from_millis(900));
+    assert!(waiting(later, |waiting| here.recv(&mut bytes, waiting)).unwrap().is_none());
+    assert!(here.heap.stats().unwrap().bytes_resident < 32 << 20);
+}
+
+#[test]
 fn what_is_no_channel_is_refused() {
     let here = channel();
     let block = here.heap.alloc(layout::BYTES).unwrap();
