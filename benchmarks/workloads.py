@@ -6,10 +6,17 @@ size and returns its figures by name, in the workload's unit; it repeats what is
 
 from __future__ import annotations
 
-from benchmarks import data, pipes, queues, task_workloads, values
+from benchmarks import data, pipes, queues, synchronisation, task_workloads, values
 from benchmarks.subjects import TASK_RUNNERS
 
-WORKLOADS = (*task_workloads.OF_TASKS, *data.OF_DATA, *queues.OF_QUEUES, *pipes.OF_PIPES, *values.OF_VALUES)
+WORKLOADS = (
+    *task_workloads.OF_TASKS,
+    *data.OF_DATA,
+    *queues.OF_QUEUES,
+    *pipes.OF_PIPES,
+    *values.OF_VALUES,
+    *synchronisation.OF_PRIMITIVES,
+)
 BY_KEY = {workload.key: workload for workload in WORKLOADS}
 CONTESTANTS = {
     contestant.name: contestant for workload in WORKLOADS for contestant in (workload.among or TASK_RUNNERS)

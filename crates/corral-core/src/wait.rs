@@ -54,6 +54,8 @@ const WAKE_UP_NS: u64 = 60_000;
 const CHEAP_SLEEP_NS: u64 = 12_000;
 /// After so many waits at the shortest budget, try the longest once: what we wait for may have got a processor of its own.
 const WAITS_PER_TRIAL: u32 = 32;
+/// Trials in vain come less and less often, by this power of two at most: one costs as much as all those waits together.
+const RAREST_TRIAL: u32 = 5;
 
 /// A signal that comes while its thread spins interrupts no system call, so the first sleep after spinning ends this soon, for
 /// the caller to run the handler; the next one has no such end.
@@ -84,6 +86,9 @@ pub struct Spin {
     budget_ns: u64,
     limit_ns: u64,
     waits_at_shortest: u32,
+    /// Trials in vain, one after the other; while one is on, `on_trial` says so.
+    vain_trials: u32,
+    on_trial: bool,
 }
 
 /// One attempt.
@@ -105,7 +110,8 @@ impl Spin {
             self.limit_ns = limit_ns;
             self.budget_ns = limit_ns;
         }
-        if self.waits_at_shortest >= WAITS_PER_TRIAL {
+        self.on_trial = self.waits_at_shortest >= WAITS_PER_TRIAL << self.vain_trials.min(RAREST_TRIAL);
+        if self.on_trial {
             self.waits_at_shortest = 0;
             self.budget_ns = limit_ns;
         }
@@ -117,6 +123,7 @@ impl Spin {
     /// Spinning paid.
     pub fn succeeded(&mut self) {
         self.waits_at_shortest = 0;
+        self.vain_trials = 0;
         self.budget_ns = self.budget_ns.saturating_mul(2).min(self.limit_ns);
     }
 
@@ -134,11 +141,13 @@ impl Spin {
         if would_have_paid && slept_ns > CHEAP_SLEEP_NS {
             // At once, not by and by: two waiters that both spin a little too briefly would go on to wake each other for ever.
             self.waits_at_shortest = 0;
+            self.vain_trials = 0;
             self.budget_ns = self.limit_ns;
         } else {
             let shortest_ns = SHORTEST_NS.min(self.limit_ns);
             self.waits_at_shortest += u32::from(self.budget_ns == shortest_ns);
-            self.budget_ns = (self.budget_ns / 2).max(shortest_ns);
+            self.vain_trials = self.vain_trials.saturating_add(u32::from(self.on_trial));
+            self.budget_ns = if self.on_trial { shortest_ns } else { (self.budget_ns / 2).max(shortest_ns) };
         }
     }
 }
@@ -225,12 +234,24 @@ mod tests {
     #[test]
     fn from_time_to_time_the_longest_budget_is_tried_again() {
         let mut spin = Spin::default();
-        let mut budgets = (0..100).map(|_| {
+        let trials: Vec<bool> = (0..400)
+            .map(|_| {
+                wait(&mut spin, 4_000);
+                spin.on_trial
+            })
+            .collect();
+        let numbers: Vec<_> = (0..trials.len()).filter(|&number| trials[number]).collect();
+        assert!(numbers.len() >= 3, "{numbers:?}");
+        assert!(numbers[2] - numbers[1] >= 2 * (numbers[1] - numbers[0]) - 2, "more and more seldom: {numbers:?}");
+    }
+
+    #[test]
+    fn a_trial_in_vain_is_no_reason_to_spin_the_next_time() {
+        let mut spin = Spin::default();
+        while !spin.on_trial {
             wait(&mut spin, 4_000);
-            spin.budget_ns
-        });
-        assert!(budgets.by_ref().any(|budget| budget == SHORTEST_NS));
-        assert!(budgets.any(|budget| budget == LIMIT_NS / 2));
+        }
+        assert_eq!(spin.budget_ns, SHORTEST_NS);
     }
 
     #[test]
