@@ -26,10 +26,11 @@ from corral._native import Heap, PipeEnd, create_pipe, notice_child_death
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _pickle import PickleBuffer
     from collections.abc import Iterable, Sequence
     from types import TracebackType
     from typing import Any
+
+    from typing_extensions import Buffer
 
     from corral._channel.handover import Ticket
     from corral._native import Block
@@ -95,7 +96,7 @@ class Connection(PipeEnd, metaclass=_Kind):
         theirs: Any = _stdlib().Connection(handle, readable, writable)
         return theirs  # type: ignore[no-any-return]
 
-    def _encode(self, obj: object) -> tuple[bytes, Sequence[PickleBuffer]]:
+    def _encode(self, obj: object) -> tuple[bytes, Sequence[Buffer]]:
         """Encode what `send` does not write by itself."""
         try:
             encoder = self._encoder

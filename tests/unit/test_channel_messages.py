@@ -26,7 +26,17 @@ def test_large_bytes_travel_beside_the_payload() -> None:
     payload, buffers = Encoder().encode((large, 1))
     assert len(payload) < MIN_BUFFER_BYTES
     heap = Heap.create(1 << 20)
-    assert decode(pack(heap, payload, [buffer.raw() for buffer in buffers])) == (large, 1)
+    assert decode(pack(heap, payload, buffers)) == (large, 1)
+
+
+def test_long_bytes_are_neither_copied_into_a_pickle_nor_anything_but_a_pickle() -> None:
+    large = bytes(range(256)) * 100
+    payload, buffers = Encoder().encode(large)
+    assert buffers[0] is large
+    assert pickle.loads(payload, buffers=buffers) == large
+    received = decode(pack(Heap.create(1 << 20), payload, buffers))
+    assert received == large
+    assert type(received) is bytes
 
 
 def test_a_lambda_carries_what_it_needs() -> None:

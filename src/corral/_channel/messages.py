@@ -22,12 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from typing_extensions import Buffer
+
     from corral._codec import Snapshot
     from corral._native import Block
 
 __all__ = ["Encoder", "decode"]
 
 _NO_BUFFERS: list[PickleBuffer] = []
+
+_LONG_BYTES = 4000
+"""With this many and a pickle's opcodes, bytes no longer lie in a channel itself, but in a block."""
+
+_AS_BYTES = b"\x80\x05\x8c\x08builtins\x8c\x05bytes\x93\x97\x85R."
+"""The pickle of what lies beside it: `bytes(buffer)`. Spares a copy, and `pickle` the work."""
 
 
 class Encoder:
@@ -41,7 +49,7 @@ class Encoder:
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
 
-    def encode(self, obj: object) -> tuple[bytes, Sequence[PickleBuffer]]:
+    def encode(self, obj: object) -> tuple[bytes, Sequence[Buffer]]:
         """Return the payload of a message, and the large buffers that travel beside it.
 
         Raises:
@@ -50,11 +58,13 @@ class Encoder:
         payload = pickle_plain(obj)
         if payload is not None:
             return payload, _NO_BUFFERS
+        if type(obj) is bytes and len(obj) > _LONG_BYTES:
+            return _AS_BYTES, (obj,)
         if is_plain(obj):
             return dumps(obj, 5), _NO_BUFFERS
         return self._encode_any(obj)
 
-    def _encode_any(self, obj: object) -> tuple[bytes, Sequence[PickleBuffer]]:
+    def _encode_any(self, obj: object) -> tuple[bytes, Sequence[Buffer]]:
         from corral._codec import _groups
 
         snapshot = self._snapshot
@@ -70,6 +80,8 @@ def decode(message: bytes | Block) -> Any:
             return loads(message)
         return _decode_with_definitions(message, ())
     payload, *buffers = message.parts()  # type: ignore[union-attr]
+    if len(payload) == len(_AS_BYTES) and payload == _AS_BYTES:
+        return buffers[0].tobytes()
     if payload[0]:
         return loads(payload, buffers=buffers)
     return _decode_with_definitions(payload, buffers)
