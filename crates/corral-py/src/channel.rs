@@ -20,6 +20,7 @@ use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::away::{away, check_signals};
 use crate::buffer::Pinned;
 use crate::heap::{Block, Heap, heap_error};
 use crate::link::deadline_of;
@@ -90,8 +91,8 @@ pub(crate) fn waiting<T: Send>(
     operation: impl FnOnce(&CoreChannel, &mut Waiting<'_, Failure>) -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
     learn_to_spin(core);
-    py.detach(|| {
-        let mut interrupted = || Python::attach(|py| py.check_signals()).map_err(Failure::Python);
+    away(py, || {
+        let mut interrupted = || check_signals().map_err(Failure::Python);
         operation(core, &mut Waiting { deadline, interrupted: &mut interrupted })
     })
 }
@@ -143,7 +144,7 @@ pub(crate) fn send_parts(
 pub(crate) fn pack_parts(core: &CoreChannel, py: Python<'_>, parts: &[&[u8]]) -> PyResult<BlockRef> {
     let is_long = parts.iter().map(|part| part.len()).sum::<usize>() > LONG_COPY_BYTES;
     let pack = || pack(core.heap(), parts);
-    let packed = if is_long { py.detach(pack) } else { pack() };
+    let packed = if is_long { away(py, pack) } else { pack() };
     packed.map_err(|error| Failure::Channel(error).sending())
 }
 

@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 
+mod away;
 mod buffer;
 mod cells;
 mod channel;
@@ -21,6 +22,7 @@ mod wait;
 /// What must be atomic across processes; private, typed in `_native.pyi`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    away::register(module)?;
     channel::register(module)?;
     #[cfg(feature = "fault")]
     fault::register(module)?;

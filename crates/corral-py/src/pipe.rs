@@ -29,6 +29,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
+use crate::away::{away, check_signals};
 use crate::buffer::Pinned;
 use crate::heap::{Block, Heap, heap_error};
 use crate::link::deadline_of;
@@ -193,8 +194,9 @@ impl PipeEnd {
             if end.has_message() {
                 taken = end.recv_in_turn(&mut received, Deadline::after(PATIENCE)).map_err(pipe_error)?;
                 if taken.is_none() {
-                    py.detach(|| std::thread::sleep(PATIENCE));
-                    check_interrupt(py, &end)?;
+                    away(py, || std::thread::sleep(PATIENCE));
+                    py.check_signals()?;
+                    check_closed(&end)?;
                 }
                 continue;
             }
@@ -231,18 +233,18 @@ fn send_item(py: Python<'_>, end: &Use<'_, End>, item: Item<'_>) -> PyResult<()>
     if end.try_send(item).map_err(pipe_error)? {
         return Ok(());
     }
-    py.detach(|| end.send(item, Deadline::NEVER, &mut || interrupted(end)))?;
+    away(py, || end.send(item, Deadline::NEVER, &mut || interrupted(end)))?;
     Ok(())
 }
 
 fn wait(py: Python<'_>, end: &Use<'_, End>, deadline: Deadline) -> PyResult<Waited> {
-    Ok(py.detach(|| end.wait(deadline, &mut || interrupted(end)))?)
+    Ok(away(py, || end.wait(deadline, &mut || interrupted(end)))?)
 }
 
 /// Sees to it that the socket says what there is, waiting for a sender that is inside.
 fn mute(py: Python<'_>, end: &Use<'_, End>) -> PyResult<()> {
     if !end.try_mute().map_err(pipe_error)? {
-        py.detach(|| end.mute(false, Deadline::NEVER, &mut || interrupted(end)))?;
+        away(py, || end.mute(false, Deadline::NEVER, &mut || interrupted(end)))?;
     }
     Ok(())
 }
@@ -252,15 +254,14 @@ fn mute(py: Python<'_>, end: &Use<'_, End>) -> PyResult<()> {
 fn mute_in_time(py: Python<'_>, end: &Use<'_, End>) {
     let deadline = Deadline::after(MUTING_LIMIT);
     // If that fails the socket is readable without a message, until the next is received.
-    drop(py.detach(|| end.mute(false, deadline, &mut || Ok::<_, Failure>(()))));
+    drop(away(py, || end.mute(false, deadline, &mut || Ok::<_, Failure>(()))));
 }
 
 fn interrupted(end: &Use<'_, End>) -> Result<(), Failure> {
-    Python::attach(|py| check_interrupt(py, end)).map_err(Failure::Python)
+    check_signals().and_then(|()| check_closed(end)).map_err(Failure::Python)
 }
 
-fn check_interrupt(py: Python<'_>, end: &Use<'_, End>) -> PyResult<()> {
-    py.check_signals()?;
+fn check_closed(end: &Use<'_, End>) -> PyResult<()> {
     if end.is_closed() { Err(handle_is_closed()) } else { Ok(()) }
 }
 

@@ -23,6 +23,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
+use crate::away::away;
 use crate::buffer::Pinned;
 use crate::channel::{Channel, Failure, MOST_AT_ONCE, pack_parts, pin_all, send_item, send_parts, waiting};
 use crate::heap::Block;
@@ -295,7 +296,7 @@ impl ObjectQueue {
             taken = received.map_err(|failure| ended(slf, failure.receiving()))?;
         }
         if core.is_untidy() {
-            py.detach(|| core.tidy());
+            away(py, || core.tidy());
         }
         match taken {
             Some(taken) => opened.decode(py, taken, scratch.bytes()),

@@ -19,6 +19,7 @@ use corral_core::wait::{Deadline, Spin, spin_limit_ns};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::away::{away, check_signals};
 use crate::heap::{Heap, heap_error};
 use crate::link::deadline_of;
 
@@ -132,8 +133,8 @@ impl Waiter {
     ) -> PyResult<T> {
         // Another thread is just reading or writing it (or was, when this process was forked): learn from scratch.
         let mut spin = self.spin.enter().map(|inside| *inside).unwrap_or_default();
-        let outcome = py.detach(|| {
-            let mut interrupted = || Python::attach(|py| py.check_signals()).map_err(Failure::Python);
+        let outcome = away(py, || {
+            let mut interrupted = || check_signals().map_err(Failure::Python);
             wait(Patience {
                 deadline,
                 spin_ns: spin_limit_ns(),
