@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast compat compat-matrix test-rust fault-build faults soak lint format types arch api loom bench build clean
+.PHONY: help demo test test-fast compat compat-table compat-matrix test-rust fault-build faults soak lint format types arch api loom bench build clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -57,6 +57,9 @@ test-fast: build ## The Python tests that take less than a quarter of a second e
 
 compat: build ## The interpreter's own tests of multiprocessing and concurrent.futures, for each start method
 	CORRAL_COMPAT="$${CORRAL_COMPAT-fork forkserver spawn}" $(PYTEST) tests/compat
+
+compat-table: $(VENV)/.stamp-tools ## Write the compatibility page, after a change of what is expected
+	$(BIN)/python -m tests.compat.table $(REPORTS)
 
 compat-matrix: $(VENV)/.stamp-tools ## The same on each Python that corral supports, as far as it is installed
 	$(BIN)/nox --session compat

@@ -42,10 +42,10 @@ def collect(config: pytest.Config) -> tuple[list[Test], dict[str, str]]:
     return [test for test in tests if test.method in METHODS], missing
 
 
-def is_run(item: pytest.Function) -> bool:
-    """Tell whether an item's test is to be run at all."""
-    test = item.callspec.params["test"]
-    return test is not None and ((expected := expectation_for(test)) is None or expected.run)
+def is_run(test: Test) -> bool:
+    """Tell whether a test is to be run at all."""
+    expected = expectation_for(test)
+    return expected is None or expected.run
 
 
 @pytest.fixture(autouse=True)
@@ -53,38 +53,54 @@ def leaves_nothing_behind() -> None:
     """Have the runs look after themselves: they go on while other tests end."""
 
 
-def write_report(path: Path, futures: dict[Test, Future[Result]]) -> None:
-    """Write down what became of each test."""
-    rows = [[*test, *future.result()] for test, future in futures.items() if future.done()]
-    path.write_text(json.dumps(rows, indent=0))
+class Lanes:
+    """The runs of a session, as they go on; `futures` has each test's result, once it is there."""
+
+    def __init__(self, stage: Stage, chosen: list[Test]) -> None:
+        self.chosen = chosen
+        self.futures: dict[Test, Future[Result]] = {test: Future() for test in chosen if is_run(test)}
+        lanes: dict[tuple[str, str], list[Test]] = {}
+        for test in self.futures:
+            lanes.setdefault((test.lane, test.method), []).append(test)
+        self.runs = [LaneRun(stage, tests, LIMIT_S, self.settle) for tests in lanes.values()]
+
+    def settle(self, test: Test, result: Result) -> None:
+        """Take a test's result; of several the first, which is the test's own."""
+        if not self.futures[test].done():
+            self.futures[test].set_result(result)
+
+    def run(self, lane: LaneRun) -> None:
+        """Run a lane; nobody waits in vain if the harness itself fails."""
+        try:
+            lane.run()
+        except BaseException as error:
+            for test in lane.left():
+                self.futures[test].set_exception(error)
+            raise
+
+    def report(self) -> str:
+        """Return what became of each test, as JSON."""
+        rows = [[*test, *future.result()] for test, future in self.futures.items() if future.done()]
+        rows += [[*test, "not run", "", 0.0] for test in self.chosen if test not in self.futures]
+        return json.dumps(rows, indent=0)
 
 
 @pytest.fixture(scope="session")
 def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[Test, Future[Result]]]:
     """Run the tests of this session, lane by lane, from now on; a future for each."""
-    chosen = [
+    found = [
         item.callspec.params["test"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and "outcomes" in item.fixturenames and is_run(item)
+        if isinstance(item, pytest.Function) and "outcomes" in item.fixturenames and hasattr(item, "callspec")
     ]
-    futures: dict[Test, Future[Result]] = {test: Future() for test in chosen}
-    lanes: dict[tuple[str, str], list[Test]] = {}
-    for test in chosen:
-        lanes.setdefault((test.lane, test.method), []).append(test)
-    stage = stage_of(request.config)
-
-    def settle(test: Test, result: Result) -> None:
-        if not futures[test].done():
-            futures[test].set_result(result)
-
-    runs = [LaneRun(stage, tests, LIMIT_S, settle) for tests in lanes.values()]
+    lanes = Lanes(stage_of(request.config), [test for test in found if test is not None])
     with ThreadPoolExecutor(JOBS) as threads:
-        for run in runs:
-            threads.submit(run.run)
+        for run in lanes.runs:
+            threads.submit(lanes.run, run)
         try:
-            yield futures
+            yield lanes.futures
         finally:
-            for run in runs:
+            for run in lanes.runs:
                 run.stop()
             if REPORT:
-                write_report(Path(REPORT), futures)
+                Path(REPORT).write_text(lanes.report())

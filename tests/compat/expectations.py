@@ -23,7 +23,6 @@ KINDS = {
     "internals": "tests private internals of the standard library's implementation",
     "difference": "corral behaves otherwise on purpose, and says so",
     "race": "decided by timing, so not run",
-    "not-yet": "to be done",
 }
 
 
@@ -54,10 +53,11 @@ def read() -> tuple[Expectation, ...]:
         ValueError: an entry says what cannot be.
     """
     with FILE.open("rb") as file:
-        return tuple(_entry(row) for row in tomllib.load(file)["expected"])
+        return tuple(entry(row) for row in tomllib.load(file)["expected"])
 
 
-def _entry(row: dict[str, Any]) -> Expectation:
+def entry(row: dict[str, Any]) -> Expectation:
+    """Return an entry as it was read, if it makes sense."""
     found = Expectation(
         tuple(row["tests"]),
         row["kind"],

@@ -38,10 +38,22 @@ class LaneRun:
     """The tests that one process runs one after the other, and what becomes of them."""
 
     def __init__(
-        self, stage: Stage, tests: Sequence[Test], limit_s: float, settle: Callable[[Test, Result], None]
+        self,
+        stage: Stage,
+        tests: Sequence[Test],
+        limit_s: float,
+        settle: Callable[[Test, Result], None],
+        grace_s: float = GRACE_S,
     ) -> None:
+        """Prepare to run the tests.
+
+        Args:
+            limit_s: How long a test may take, in seconds.
+            settle: Called in the running thread with each test and how it ended.
+            grace_s: How long processes may be there when all is done, in seconds.
+        """
         self._stage = stage
-        self._limit_s = limit_s
+        self._limits = (limit_s, grace_s)
         self._settle = settle
         self._todo = {test.place: test for test in tests}
         self._rounds = 0
@@ -50,7 +62,11 @@ class LaneRun:
     def run(self) -> None:
         """Run all tests; each is settled as it ends."""
         while self._todo and not self._stopped.is_set():
-            _Round(self._stage, self._todo, self._limit_s, self._settle, self._stopped).run()
+            _Round(self._stage, self._todo, self._limits, self._settle, self._stopped).run()
+
+    def left(self) -> list[Test]:
+        """Return the tests that are not settled."""
+        return list(self._todo.values())
 
     def stop(self) -> None:
         """End the run, from another thread."""
@@ -64,12 +80,12 @@ class _Round:
         self,
         stage: Stage,
         todo: dict[str, Test],
-        limit_s: float,
+        limits: tuple[float, float],
         settle: Callable[[Test, Result], None],
         stopped: threading.Event,
     ) -> None:
         self._todo = todo
-        self._limit_s = limit_s
+        self._limit_s, self._grace_s = limits
         self._tell = settle
         self._stopped = stopped
         self._mark = uuid.uuid4().hex
@@ -91,7 +107,7 @@ class _Round:
                 start_new_session=True,
             )
         self._running: Test | None = None
-        self._last: Test | None = None
+        self._last: tuple[Test, Result] | None = None  # told when it is known what is left
         self._said = 0
         self._around = ""
         self._done = False
@@ -111,14 +127,15 @@ class _Round:
         if verdict is not None:
             test = self._running or next(iter(self._todo.values()))
             self._settle(test, verdict[0], f"{verdict[1]}\n{self._around}\n{self._output_of_test()}")
-            return
-        for test in list(self._todo.values()):
-            self._settle(test, "failed", self._around or "it was not run")
-        if left and self._last is not None:
-            said = self._output.read_text(errors="replace")[-OUTPUT_CHARS:]
-            self._tell(
-                self._last, Result("left", f"left behind by this or an earlier test: {left}\n{said}", 0.0)
-            )
+        else:
+            for test in list(self._todo.values()):
+                self._settle(test, "failed", self._around or "it was not run")
+        if self._last is not None:
+            test, result = self._last
+            if left:
+                detail = f"left behind by this or an earlier test: {left}\n{self._output_of_test()}"
+                result = Result("left", detail, 0.0)
+            self._tell(test, result)
 
     def _follow(self) -> tuple[str, str] | None:
         """Hear the process until it is done; else say what it came to."""
@@ -140,15 +157,13 @@ class _Round:
     def _hear(self, event: dict[str, Any]) -> None:
         match event["event"]:
             case "start":
-                self._running = self._last = self._todo[event["test"]]
-                self._said = self._output.stat().st_size
+                self._running = self._todo[event["test"]]
+                self._said = event["said"]
             case "end":
                 self._running = None
-                detail = (
-                    event["detail"]
-                    if event["outcome"] != "failed"
-                    else f"{event['detail']}\n{self._output_of_test()}"
-                )
+                detail = event["detail"]
+                if event["outcome"] == "failed":
+                    detail += f"\n{self._output_of_test(event['said'])}"
                 self._settle(self._todo[event["test"]], event["outcome"], detail, event["seconds"])
             case "around":
                 self._around = event["detail"]
@@ -159,13 +174,14 @@ class _Round:
 
     def _settle(self, test: Test, outcome: str, detail: str, seconds: float = 0.0) -> None:
         del self._todo[test.place]
-        self._tell(test, Result(outcome, detail, seconds))
+        if self._todo:
+            self._tell(test, Result(outcome, detail, seconds))
+        else:
+            self._last = test, Result(outcome, detail, seconds)
 
-    def _output_of_test(self) -> str:
+    def _output_of_test(self, end: int | None = None) -> str:
         """Return what the run has printed since its last test began."""
-        with self._output.open("rb") as file:
-            file.seek(self._said)
-            return file.read().decode(errors="replace")[-OUTPUT_CHARS:]
+        return self._output.read_bytes()[self._said : end].decode(errors="replace")[-OUTPUT_CHARS:]
 
     def _end(self) -> str:
         """Let a process that is done end by itself, make another end; return what the first has left."""
@@ -175,7 +191,7 @@ class _Round:
             except subprocess.TimeoutExpired:
                 marked.show_stacks(self._mark)
                 return "the runner, which does not end"
-            return marked.sweep(self._mark, GRACE_S)
+            return marked.sweep(self._mark, self._grace_s)
         if self._process.poll() is None:
             marked.show_stacks(self._mark)
         return ""

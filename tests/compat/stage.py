@@ -74,8 +74,8 @@ class Stage:
             overlay = folder / "overlay"
             _lay_over(overlay / "test", Path(os.environ[EXTRA_TESTS]))
             lines.insert(0, f"import sys; sys.path.insert(0, {str(overlay)!r})")
-        (site_packages,) = folder.glob("env/lib/python*/site-packages")
-        site_packages.joinpath("corral-compat.pth").write_text("\n".join(lines) + "\n")
+        (self.site_packages,) = folder.glob("env/lib/python*/site-packages")
+        self.site_packages.joinpath("corral-compat.pth").write_text("\n".join(lines) + "\n")
         folder.joinpath("tmp").mkdir()
 
     def environment(self, mark: str) -> dict[str, str]:

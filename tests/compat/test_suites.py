@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.compat.conftest import LIMIT_S, collect
-from tests.compat.expectations import expectation_for
+from tests.compat.conftest import LIMIT_S, METHODS, collect
+from tests.compat.expectations import VERSION, expectation_for, read
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -46,3 +46,13 @@ def test_suite(test: Test, outcomes: dict[Test, Future[Result]]) -> None:
         pytest.fail(f"{result.outcome}: {result.detail}", pytrace=False)
     else:
         pytest.xfail(expected.reason)
+
+
+def test_no_entry_is_about_nothing(request: pytest.FixtureRequest) -> None:
+    if not METHODS:
+        pytest.skip("run by make compat")
+    chosen, missing = collect(request.config)
+    if missing:
+        pytest.skip(f"without {', '.join(missing)} nobody can tell")
+    concerned = [entry for entry in read() if VERSION in entry.versions and {*METHODS} & {*entry.methods}]
+    assert [entry for entry in concerned if not any(map(entry.covers, chosen))] == []

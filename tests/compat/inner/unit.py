@@ -108,14 +108,21 @@ class Telling(unittest.TestResult):
         super().startTest(test)
         self._outcome = ("passed", "")
         self._began = time.monotonic()
-        self.tell(event="start", test=_place_of(test))
+        self.tell(event="start", test=_place_of(test), said=_said())
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().stopTest(test)
         outcome, detail = self._outcome or ("failed", "")
         self._outcome = None
         seconds = round(time.monotonic() - self._began, 3)
-        self.tell(event="end", test=_place_of(test), outcome=outcome, detail=detail, seconds=seconds)
+        self.tell(
+            event="end",
+            test=_place_of(test),
+            outcome=outcome,
+            detail=detail,
+            seconds=seconds,
+            said=_said(),
+        )
 
     def addError(self, test: Any, err: Any) -> None:  # noqa: N802
         self._settle(test, "failed", "".join(traceback.format_exception(*err)))
@@ -137,6 +144,13 @@ class Telling(unittest.TestResult):
             self.tell(event="around", test=str(test), outcome=outcome, detail=detail)
         elif self._outcome[0] in {"passed", "skipped"}:
             self._outcome = (outcome, detail)
+
+
+def _said() -> int:
+    """Return how much this run has written to its output, a file."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+    return os.fstat(2).st_size
 
 
 def _place_of(test: unittest.TestCase) -> str:
