@@ -1,7 +1,7 @@
 """Write the compatibility page: what is expected to fail and why, and the numbers of the last full runs.
 
 `python -m tests.compat.table [REPORT ...]` writes the page; reports of runs (`CORRAL_COMPAT_REPORT`), all
-for one version, replace that version's numbers in `results.json` before.
+for one version, replace that version's numbers in `results.json` before, and the list of slow tests.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.compat.expectations import KINDS, METHODS, VERSIONS, Expectation, expectation_for, read
+from tests.compat.expectations import KINDS, METHODS, VERSION, VERSIONS, Expectation, expectation_for, read
 from tests.compat.stage import Test
 
 PAGE = Path(__file__).parents[2] / "docs/reference/compatibility.md"
 TEMPLATE = Path(__file__).with_name("compatibility.md.in")
+SLOW = Path(__file__).with_name("slow.txt")  # what `make test` leaves to `make compat`
+SLOW_S = 1.0
 RESULTS = Path(__file__).with_name("results.json")
 COLUMNS = ("passed", *KINDS, "unexpected", "skipped")
 
@@ -67,12 +69,22 @@ def count(reports: list[Path]) -> dict[str, dict[str, int]]:
     return {method: dict(sorted(numbers.items())) for method, numbers in found.items() if numbers}
 
 
+def slow(reports: list[Path]) -> list[str]:
+    """Return the tests that take longer than a second by the default start method."""
+    rows = [row for report in reports for row in json.loads(report.read_text()) if row[2] == "forkserver"]
+    return sorted(
+        {Test(*row[:6]).name for row in rows if row[8] > SLOW_S and not row[1].endswith(".threads")}
+    )
+
+
 def main() -> None:
     """Do what the command line says."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if len(sys.argv) > 1:
         results[platform.python_version()] = count([Path(name) for name in sys.argv[1:]])
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        if VERSIONS[0] == VERSION:
+            SLOW.write_text("\n".join(slow([Path(name) for name in sys.argv[1:]])) + "\n")
     PAGE.write_text(render())
 
 
