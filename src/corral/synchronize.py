@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
+RECURSIVE_MUTEX, SEMAPHORE = 0, 1
+"""The kinds of `SemLock`."""
 SEM_VALUE_MAX = (1 << 31) - 1
 """No semaphore has more units."""
 
@@ -53,12 +55,6 @@ def _arrived(kind: type[_Primitive], where: tuple[Any, int]) -> _Primitive:
     heap, ref = sharing.arrive(where)
     found._open(heap, ref)
     return found
-
-
-def _departing(primitive: _Primitive) -> tuple[Any, ...]:
-    """Return what `pickle` needs, while a process is launched."""
-    where = sharing.depart(primitive._heap, primitive._ref, primitive)
-    return _arrived, (type(primitive), where)
 
 
 def _caller_name() -> str:
@@ -81,7 +77,21 @@ def _owner_of(lock: Lock | RLock) -> tuple[str, object]:
     return ("SomeOtherThread" if lock._count() else "SomeOtherProcess"), "nonzero"
 
 
-class Lock(_native.Lock):
+class SemLock:
+    """What the locks and the semaphores have in common: where they lie, and how they are pickled."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _heap: _native.Heap
+        _ref: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        where = sharing.depart(self._heap, self._ref, self)
+        return _arrived, (type(self), where)
+
+
+class Lock(SemLock, _native.Lock):
     """A lock for processes and threads that its holder cannot take again.
 
     Anybody may release it, not only who acquired it. If the process that holds it dies, the next one
@@ -103,14 +113,11 @@ class Lock(_native.Lock):
         self._open(tree.heap(), None, _policy(on_owner_death))
         sharing.keep_on_fork(self)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _departing(self)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(owner={_owner_of(self)[0]})>"
 
 
-class RLock(_native.RLock):
+class RLock(SemLock, _native.RLock):
     """A lock for processes and threads that its holder may take again, and nobody else may release.
 
     Its holder is a thread of a process: a forked child does not hold what its parent does.
@@ -128,15 +135,12 @@ class RLock(_native.RLock):
         self._open(tree.heap(), None, _policy(on_owner_death))
         sharing.keep_on_fork(self)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _departing(self)
-
     def __repr__(self) -> str:
         owner, count = _owner_of(self)
         return f"<{type(self).__name__}({owner}, {count})>"
 
 
-class Semaphore(_native.Semaphore):
+class Semaphore(SemLock, _native.Semaphore):
     """Units that are taken while there are some; whoever finds none waits. A context manager.
 
     Units have no owner: anybody may release one, and those of a process that dies are lost.
@@ -161,9 +165,6 @@ class Semaphore(_native.Semaphore):
             raise OverflowError(f"a semaphore's value is at most {SEM_VALUE_MAX}")
         self._open(tree.heap(), None, value, maximum)
         sharing.keep_on_fork(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _departing(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={self.get_value()})>"
@@ -195,7 +196,8 @@ class Event(_native.Event):
         sharing.keep_on_fork(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _departing(self)
+        where = sharing.depart(self._heap, self._ref, self)
+        return _arrived, (type(self), where)
 
     def __repr__(self) -> str:
         state = "set" if self.is_set() else "unset"

@@ -242,7 +242,10 @@ mod tests {
             .collect();
         let numbers: Vec<_> = (0..trials.len()).filter(|&number| trials[number]).collect();
         assert!(numbers.len() >= 3, "{numbers:?}");
-        assert!(numbers[2] - numbers[1] >= 2 * (numbers[1] - numbers[0]) - 2, "more and more seldom: {numbers:?}");
+        assert!(
+            numbers[2] - numbers[1] >= 2 * (numbers[1] - numbers[0]) - 2,
+            "more and more seldom: {numbers:?}"
+        );
     }
 
     #[test]

@@ -50,6 +50,8 @@ struct Moment {
     generation: u32,
     state: State,
     count: u32,
+    /// As it stood there: damaged bits would not come back from the rest.
+    raw: u64,
 }
 
 impl Moment {
@@ -60,7 +62,7 @@ impl Moment {
             _ => State::Broken,
         };
         let count = u32::try_from(word & u64::from(MOST_PARTIES)).unwrap_or(0);
-        Self { generation: u32::try_from(word >> 32).unwrap_or(0), state, count }
+        Self { generation: u32::try_from(word >> 32).unwrap_or(0), state, count, raw: word }
     }
 
     fn word(self) -> u64 {
@@ -73,7 +75,7 @@ impl Moment {
     }
 
     fn next_generation(self) -> Self {
-        Self { generation: self.generation.wrapping_add(1), state: State::Filling, count: 0 }
+        Self { generation: self.generation.wrapping_add(1), state: State::Filling, count: 0, ..self }
     }
 }
 
@@ -159,7 +161,7 @@ impl<'a, M: Memory> Barrier<'a, M> {
 
     fn change(&self, from: Moment, to: Moment) -> bool {
         // Release: pairs with the Acquire in `moment`; Acquire: so that the chain of comings is one.
-        self.word.compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.word.compare_exchange(from.raw, to.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// How many must come.

@@ -21,3 +21,6 @@ pub mod mutex;
 #[cfg(not(loom))]
 pub mod place;
 pub mod semaphore;
+
+#[cfg(all(test, not(loom)))]
+mod damage;

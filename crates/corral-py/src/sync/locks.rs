@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use corral_core::identity::{is_alive, pid_of};
 use corral_core::primitives::mutex::{Kind, Me, Mutex};
 use corral_core::primitives::place::WORDS_AT;
+use corral_core::sync::{AtomicU64, Ordering};
+use corral_core::sys::clock::monotonic_ns;
 use corral_core::tenure::Got;
 use corral_core::wait::Deadline;
 use pyo3::exceptions::{PyAssertionError, PyValueError};
@@ -28,14 +30,20 @@ pub(crate) struct Held {
     kind: Kind,
     on_death: u64,
     waiter: Waiter,
+    /// Who was found alive the last time, and when: asking costs, and some ask without waiting, again and again.
+    alive: (AtomicU64, AtomicU64),
 }
+
+/// So long nobody who was found alive is asked after again, by who doesn't wait.
+const TRUST_NS: u64 = 1_000_000;
 
 impl Held {
     fn open(heap: &Bound<'_, Heap>, reference: Option<u64>, on_death: u64, kind: Kind) -> PyResult<Self> {
         let tag = if kind == Kind::Plain { PLAIN_TAG } else { RECURSIVE_TAG };
         let housed = Housed::with_options(heap, reference, WORDS_AT + Mutex::BYTES, tag, on_death)?;
         let on_death = housed.place.options().map_err(heap_error)?;
-        Ok(Self { housed, kind, on_death, waiter: Waiter::new() })
+        let alive = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { housed, kind, on_death, waiter: Waiter::new(), alive })
     }
 
     #[inline]
@@ -92,7 +100,7 @@ impl Held {
     #[cold]
     fn acquire_slowly(&self, py: Python<'_>, mutex: Mutex<'_>, me: Me, deadline: Deadline) -> PyResult<bool> {
         let got = if deadline == Deadline::PASSED {
-            mutex.try_acquire(me)
+            self.look(mutex, me)
         } else {
             self.wait(py, mutex, me, deadline)?
         };
@@ -100,6 +108,23 @@ impl Held {
             Some(got) => self.admit(py, mutex, got).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Takes it without waiting, if it is free or its holder is dead.
+    fn look(&self, mutex: Mutex<'_>, me: Me) -> Option<Got> {
+        let (holder, now) = (mutex.holder(), monotonic_ns());
+        // Relaxed: a hint; a wrong pair costs a question, or a millisecond's wrong trust.
+        let is_trusted = holder == self.alive.0.load(Ordering::Relaxed)
+            && now.saturating_sub(self.alive.1.load(Ordering::Relaxed)) < TRUST_NS;
+        if holder == me.process || (holder != 0 && is_trusted) {
+            return None;
+        }
+        let got = mutex.try_acquire(me);
+        if got.is_none() {
+            self.alive.0.store(holder, Ordering::Relaxed);
+            self.alive.1.store(now, Ordering::Relaxed);
+        }
+        got
     }
 
     fn wait(&self, py: Python<'_>, mutex: Mutex<'_>, me: Me, deadline: Deadline) -> PyResult<Option<Got>> {
@@ -286,8 +311,13 @@ macro_rules! lock_class {
                 self.held()?.acquire(py, true, None)
             }
 
-            #[pyo3(signature = (*_args))]
-            fn __exit__(&self, _args: &Bound<'_, PyAny>) -> PyResult<()> {
+            #[pyo3(signature = (_kind = None, _value = None, _traceback = None))]
+            fn __exit__(
+                &self,
+                _kind: Option<&Bound<'_, PyAny>>,
+                _value: Option<&Bound<'_, PyAny>>,
+                _traceback: Option<&Bound<'_, PyAny>>,
+            ) -> PyResult<()> {
                 self.held()?.release()
             }
 
