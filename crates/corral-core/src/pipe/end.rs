@@ -298,6 +298,11 @@ impl End {
         Ok(())
     }
 
+    /// The end was read: the next sender has to look, however short ago another did.
+    fn expect_nobody(&self) {
+        self.checked_ns.store(0, Ordering::Relaxed);
+    }
+
     fn look_at_peer(&self) -> Result<(), PipeError> {
         if socket::is_hung_up(self.socket())? { Err(PipeError::Broken) } else { Ok(()) }
     }
@@ -318,7 +323,14 @@ impl End {
     /// The system's, or [`PipeError::OneWay`].
     pub fn is_ready(&self) -> Result<bool, PipeError> {
         self.incoming()?;
-        Ok(self.has_message() || socket::is_hung_up(self.socket())?)
+        if self.has_message() {
+            return Ok(true);
+        }
+        let ended = socket::is_hung_up(self.socket())?;
+        if ended {
+            self.expect_nobody();
+        }
+        Ok(ended)
     }
 
     /// Receives a message if that can be done at once; None: there is none, or another receiver is inside.
@@ -385,7 +397,10 @@ impl End {
             stray = input == Input::Readable;
             match input {
                 Input::HungUp if self.has_message() => return Ok(Waited::Ready),
-                Input::HungUp => return Ok(Waited::Ended),
+                Input::HungUp => {
+                    self.expect_nobody();
+                    return Ok(Waited::Ended);
+                }
                 Input::TimedOut if deadline.has_passed() => return Ok(Waited::TimedOut),
                 Input::TimedOut => {
                     nap = (nap * NAP_GROWTH).min(LONGEST_NAP);

@@ -162,6 +162,23 @@ fn sending_to_nobody_fails_from_the_close_on() {
 }
 
 #[test]
+fn who_has_read_the_end_sends_no_more() {
+    for look in [
+        |end: &End| assert!(end.is_ready().unwrap()),
+        |end: &End| {
+            assert_eq!(wait(end, Deadline::NEVER), Waited::Ended);
+        },
+    ] {
+        let (first, second) = pipe(true);
+        send(&first, b"looked just now");
+        // As if it had been killed: the socket alone is closed, and nobody counts.
+        crate::sys::socket::shut_down(second.socket()).unwrap();
+        look(&first);
+        assert!(matches!(first.try_send(Item::Bytes(b"x")), Err(PipeError::Broken)));
+    }
+}
+
+#[test]
 fn what_is_no_pipe_is_refused() {
     let heap = heap();
     let (_, socket, _other) = create(&heap, true, 0).unwrap();

@@ -132,6 +132,17 @@ fn poll(socket: BorrowedFd<'_>, events: libc::c_short, milliseconds: libc::c_int
     })
 }
 
+/// Ends both directions for every process, as if all copies of this end were closed.
+///
+/// # Errors
+///
+/// The system's: none is expected.
+#[cfg(test)]
+pub(crate) fn shut_down(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: INV-SYS-1: no memory is passed.
+    check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) }).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
