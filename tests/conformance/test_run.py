@@ -135,6 +135,13 @@ def test_usual_programs_do_what_they_do(program: str, method: str) -> None:
     assert end([*CORRAL, program, method]) == expected
 
 
+def test_logs_and_warnings_of_workers_arrive_as_they_do() -> None:
+    # With fork, where workers have the program's set-up: the others go through the parent's.
+    expected, got = end([*PYTHON, "logs.py", "fork"]), end([*CORRAL, "logs.py", "fork"])
+    assert (got.status, sorted(got.out.splitlines())) == (0, sorted(expected.out.splitlines()))
+    assert got.err == expected.err
+
+
 def test_the_start_method_is_the_interpreters_unless_imposed() -> None:
     ask = "import multiprocessing as m; print(m.get_start_method(), m.get_context('fork').get_start_method())"
     plain = end([*PYTHON, "-c", ask]).out

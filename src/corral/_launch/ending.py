@@ -20,6 +20,7 @@ from corral._native import identity_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable
 else:
     # The built-in part alone: `signal` brings `enum` along, which costs a child more than its work.
     import _signal
@@ -87,11 +88,12 @@ class Child:
         """Send SIGINT."""
         self.send_signal(_signal.SIGINT)
 
-    def close(self) -> None:
+    def close(self, _close: Callable[[int], None] = os.close) -> None:
         """Give the sentinel back; the exit code stays known, if it is."""
+        # At the interpreter's end the name `os` may be gone before the last child's object is.
         fd, self.sentinel = self.sentinel, -1
         if fd >= 0:
-            os.close(fd)
+            _close(fd)
 
     def __del__(self) -> None:
         """Give the sentinel back."""
@@ -143,9 +145,9 @@ class OwnChild(Child):
             # The program waits for any child by itself, or ignores SIGCHLD.
             return self._last_resort()
 
-    def __del__(self) -> None:
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Give the sentinel back, and the process table's entry if the process has ended."""
-        if self.sentinel >= 0 and self._exit_code is None:
+        if not _finalizing() and self.sentinel >= 0 and self._exit_code is None:
             self.poll()
         super().__del__()
 
