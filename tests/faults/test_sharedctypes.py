@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,8 @@ import pytest
 import corral
 
 METHODS = ("fork", "forkserver", "spawn")
+ROOT = Path(__file__).parents[2]
+OVERLAY = ROOT / "target" / "fault" / "overlay"
 KILLS = 200
 CROWD = 3
 
@@ -110,3 +115,15 @@ def test_an_error_instead_of_the_lock_leaves_it_free() -> None:
         items[0]
     items.get_lock().clear_poison()
     assert items[0] == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OVERLAY.exists(), reason="made by `make fault-build`")
+def test_kills_at_each_step() -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{OVERLAY}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "tests.support.values"]
+    ended = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "", f"nobody was killed: {ended.stdout}"

@@ -222,7 +222,9 @@ impl Guard {
     #[inline]
     fn with<T>(&self, py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
         self.acquire(py)?;
+        step("cell.locked");
         let outcome = call();
+        step("cell.done");
         let released = self.release(py);
         outcome.and_then(|value| released.map(|()| value))
     }
@@ -288,6 +290,13 @@ impl Guarded {
         // SAFETY: `view` is the interpreter's, to be filled.
         unsafe { forward(slf.get().object.bind(slf.py()), view, flags) }
     }
+}
+
+/// A named point at which a test has the process killed.
+#[inline]
+fn step(_name: &'static str) {
+    #[cfg(feature = "fault")]
+    corral_core::steps::pass(_name);
 }
 
 /// Numbers of one C type in memory; a code that is none of them means that ctypes must be asked.
