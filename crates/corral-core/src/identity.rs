@@ -24,6 +24,7 @@ const START_BITS: u32 = 42;
 static CACHE: WipedOnFork<AtomicU64> = WipedOnFork::new();
 
 /// The identity of this process.
+#[inline]
 #[must_use]
 pub fn current() -> u64 {
     // Relaxed: the word depends on nothing else; every thread that finds 0 computes the same value.
@@ -37,6 +38,7 @@ pub fn current() -> u64 {
     fresh
 }
 
+#[cold]
 fn read_current() -> u64 {
     let pid = own_pid();
     compose(pid, process_stat(pid).map_or(0, |stat| stat.start_ticks))

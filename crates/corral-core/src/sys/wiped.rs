@@ -11,6 +11,9 @@ use std::sync::OnceLock;
 
 use super::memory::{SharedWords, page_bytes};
 
+/// Of all systems that Linux runs on.
+const SMALLEST_PAGE_BYTES: usize = 4096;
+
 /// A lazily mapped cell of shared words, all zero at first and after each fork in the child.
 #[derive(Debug)]
 pub struct WipedOnFork<T: SharedWords> {
@@ -30,16 +33,15 @@ impl<T: SharedWords> WipedOnFork<T> {
     /// A cell whose page is mapped at the first use.
     #[must_use]
     pub const fn new() -> Self {
+        const { assert!(size_of::<T>() <= SMALLEST_PAGE_BYTES, "the words fit the page") };
         Self { page: OnceLock::new(), words: PhantomData }
     }
 
     /// The words, or None where the kernel can't promise to wipe them (before Linux 4.14): do without a cache then.
+    #[inline]
     pub fn get(&self) -> Option<&T> {
         let address = (*self.page.get_or_init(|| map_wiped_page().ok()))?;
-        if size_of::<T>() > page_bytes() {
-            return None;
-        }
-        // SAFETY: INV-WIPED-1: mapped, page-aligned, large enough, zero or written through `T`; `SharedWords` admits every bit pattern.
+        // SAFETY: INV-WIPED-1: mapped, page-aligned, large enough (see `new`), zero or written through `T`; `SharedWords` admits every bit pattern.
         Some(unsafe { address.0.cast::<T>().as_ref() })
     }
 }
