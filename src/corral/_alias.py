@@ -109,6 +109,11 @@ def real(name: str) -> ModuleType:
         return _real.get(name) or _execute(name)
 
 
+def loaded(name: str) -> ModuleType | None:
+    """Return the standard library's own module of this name if `real` has loaded it."""
+    return _real.get(name)
+
+
 def _execute(name: str) -> ModuleType:
     """Execute a module of the standard library, outside of `sys.modules`, where its stand-in is."""
     spec = _real_spec(name)

@@ -37,7 +37,8 @@ _UTIL = "multiprocessing.util"
 
 def current_process() -> BaseProcess:
     """Return the object of the process that asks; the standard library's own in a process of its making."""
-    return _state.current if _PROCESS not in sys.modules else _state.beside(neighbour.loaded(_PROCESS))
+    theirs = neighbour.loaded(_PROCESS)
+    return _state.current if theirs is None else _state.beside(theirs)
 
 
 def parent_process() -> BaseProcess | None:
@@ -83,7 +84,7 @@ class BaseProcess:
     ) -> None:
         assert group is None, "group argument must be None for now"
         current = current_process()
-        self._identity: tuple[int, ...] = (*current._identity, next(_state.counter))
+        self._identity: tuple[int, ...] = next_identity()
         self._config: dict[str, Any] = current._config.copy()
         self._parent_pid: int | None = os.getpid()
         self._parent_name = current.name
@@ -527,6 +528,11 @@ def exit_function() -> None:
     for process in active_children():
         process.join()
     _run_finalizers(None)
+
+
+def next_identity() -> tuple[int, ...]:
+    """Return the place among its relatives of the next process that this one launches."""
+    return (*current_process()._identity, next(_state.counter))
 
 
 def is_exiting() -> bool:

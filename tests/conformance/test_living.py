@@ -194,13 +194,17 @@ def test_everybody_tells_the_same_of_a_worker(method: str, targets: ModuleType, 
     with ctx.Pool(1) as pool, ctx.ProcessPoolExecutor(1) as executor:
         pool.apply(targets.tell_who, (str(tmp_path / "pool"),))
         executor.submit(targets.tell_who, str(tmp_path / "executor")).result()
-    for name, prefix in (("pool", "PoolWorker-"), ("executor", "Process-")):
+    numbers = []
+    for name, prefix, daemon in (("pool", "PoolWorker-", True), ("executor", "Process-", False)):
         told = json.loads((tmp_path / name).read_text())
+        numbers.append(told["identity"][-1])
+        assert told["ours"][2] is daemon
         assert prefix in told["ours"][0]
         assert told["ours"] == told["theirs"]
         assert told["ours"][3] == key
         assert told["parent"] == ["MainProcess", os.getpid(), True]
         assert told["record"][1] == told["ours"][0]
+    assert numbers[1] == numbers[0] + 1
 
 
 @pytest.mark.parametrize("first", ["corral.process", "multiprocessing"])
@@ -243,6 +247,13 @@ def test_the_logger_of_a_child_is_set_as_the_parents(targets: ModuleType) -> Non
     assert "[INFO/MainProcess] process shutting down" in done.stderr
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_child_ends_in_order(method: str, targets: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "said"
+    run(corral.get_context(method).Process(target=targets.end_in_order, args=(str(path),)))
+    assert path.read_text().split() == ["first", "second", "child", "last"]
+
+
 # --- forks of the program's own ---------------------------------------------------------------------
 
 
@@ -282,16 +293,23 @@ def test_a_fork_leaves_a_live_pool_to_the_parent(method: str, targets: ModuleTyp
 def test_a_fork_shares_what_is_to_be_shared() -> None:
     ctx = corral.get_context("forkserver")
     one, other = ctx.Pipe()
-    lock = ctx.Lock()
+    lock, queue, value = ctx.Lock(), ctx.Queue(), ctx.Value("i", 1)
+    queue.put("before")
 
     def child() -> int:
         with lock:
             other.send(other.recv() + 1)
+            value.value += 1
+        queue.put(queue.get() + " and after")
         return 0
 
     one.send(1)
     assert forked(child) == 0
     assert one.recv() == 2
+    assert queue.get(timeout=30) == "before and after"
+    assert value.value == 2
+    queue.put("still")
+    assert queue.get() == "still"
     with lock:
         one.send(5)
     assert other.recv() == 5

@@ -102,14 +102,32 @@ def tell_who(path: str) -> None:
             "ours": [ours.name, ours.pid, ours.daemon, ours.authkey.hex()],
             "theirs": [me.name, me.pid, me.daemon, me.authkey.hex()],
             "parent": [parent.name, parent.pid, parent.is_alive()],
+            "identity": list(me._identity),  # type: ignore[attr-defined]
             "record": [record.processName, made.processName],
         },
     )
 
 
-def tell_late_record(path: str) -> None:
-    del sys.modules["multiprocessing"]
-    write(path, logging.getLogger().makeRecord("x", 10, "f", 1, "m", (), None).processName)
+def end_in_order(path: str) -> None:
+    """Leave finalizers, a child to be joined and one to be terminated."""
+    import time
+
+    from corral.util import Finalize
+
+    def say(word: str) -> None:
+        with open(path, "a") as file:
+            file.write(f"{word}\n")
+
+    context = corral.get_context("fork")
+    lock = context.Lock()
+    Finalize(None, say, ("last",), exitpriority=-1)
+    # The last before children are waited for.
+    Finalize(None, lock.release, exitpriority=0)
+    Finalize(None, say, ("second",), exitpriority=0)
+    Finalize(None, say, ("first",), exitpriority=5)
+    lock.acquire()
+    context.Process(target=lambda: lock.acquire() and say("child")).start()
+    context.Process(target=time.sleep, args=(600,), daemon=True).start()
 
 
 def compare_locks(one: Any, other: Any, third: Any) -> None:

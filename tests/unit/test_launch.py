@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from corral._launch import METHODS, Child, heap, launch
+from corral._launch import METHODS, Child, heap, kin, launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ def test_a_signal_is_a_negative_exit_code(entries: str, method: str, number: int
 def test_an_exception_is_printed_with_the_process_name(
     entries: str, method: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch(method, f"{entries}:fail", b"", name="Rabbit-1").wait() == 1
+    assert launch(method, f"{entries}:fail", b"", about=kin.describe("Rabbit-1")).wait() == 1
     printed = capfd.readouterr().err
     assert printed.startswith("Process Rabbit-1:\nTraceback (most recent call last):\n")
     assert printed.endswith("ValueError: no good\n")

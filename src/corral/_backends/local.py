@@ -11,6 +11,7 @@ from _pickle import dumps
 from corral._codec import bundle
 from corral._engine.messages import wishes
 from corral._launch import begin, heap, launch
+from corral._launch.kin import describe
 from corral._launch.passing import Passing
 from corral._native import Bell, Link, WaitSet
 from corral._worker.limits import MAX_DEPTH, depth
@@ -97,7 +98,9 @@ class LocalBackend:
         payload = dumps((link.ref, self._init, self._exit_is_result, spin_us, ways))
         call = self._forked(link.ref, spin_us, ways) if self._method == "fork" else None
         fds = (self._bell.fileno(), *self._passed.fds)
-        child = launch(self._method, _ENTRY, payload, fds=fds, call=call, name=name)
+        # An executor's workers are no daemons, as the standard library has it: what they run may ask.
+        about = describe(name, daemon=not self._exit_is_result)
+        child = launch(self._method, _ENTRY, payload, fds=fds, call=call, about=about)
         child.kept += self._passed.keepers
         return link, child
 

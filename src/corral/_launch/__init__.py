@@ -45,7 +45,6 @@ def launch(
     *,
     fds: Sequence[int] = (),
     call: Callable[[], None] | None = None,
-    name: str = "",
     about: dict[str, Any] | None = None,
 ) -> Child:
     """Launch a process that runs `entry` and ends with the exit code its outcome means.
@@ -56,8 +55,7 @@ def launch(
         payload: what the child gets; a memoryview of it when it is large.
         fds: descriptors the child gets, under numbers of its own.
         call: with "fork", called in the child instead of the entry.
-        name: what to call the process in messages.
-        about: what the process is told of itself (`kin.describe`); without it, that it is a daemon.
+        about: what the process is told of itself (`kin.describe`); without it, that it is a nameless daemon.
 
     Raises:
         OSError: no room for another process or its descriptors.
@@ -65,7 +63,7 @@ def launch(
     """
     _flush_output()
     if about is None:
-        about = kin.describe(name)
+        about = kin.describe("")
     if method == "forkserver":
         from corral._launch.forkserver import launch_forkserver
 

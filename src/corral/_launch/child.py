@@ -79,7 +79,7 @@ def serve(sock: wire.socket) -> NoReturn:
 def rehearse() -> None:
     """Receive a request from oneself: a fork's memory is copied as it is touched, now rather than later."""
     ours, theirs = wire.pair()
-    about = kin.describe("")
+    about = kin.describe("", identity=())
     sent = marshal.dumps({"entry": "", "about": about, "fds": ["1", "2"], "changes": {}, "main": {}})
     wire.send_parts(ours, sent, b"", [1, 2])
     ours.close()

@@ -53,7 +53,7 @@ def config() -> dict[str, Any]:
 def describe(
     name: str,
     *,
-    identity: tuple[int, ...] = (),
+    identity: tuple[int, ...] | None = None,
     daemon: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> About:
@@ -61,7 +61,7 @@ def describe(
 
     Args:
         name: its name.
-        identity: its place among its relatives, as the standard library counts them.
+        identity: its place among its relatives, as the standard library counts them; None: the next one.
         daemon: whether it ends with its parent rather than being waited for.
         settings: what it inherits in place of this process's own `config`.
     """
@@ -70,6 +70,9 @@ def describe(
     if settings is None:
         settings = {**(config() if me is None else me._config), "daemon": daemon}  # noqa: SLF001
     own_name = me.name if me is not None else "MainProcess" if _about is None else _about["name"]
+    if identity is None:
+        # Programs take the last number for that of a pool's worker.
+        identity = () if process is None else process.next_identity()
     told = {
         "name": name,
         "identity": identity,

@@ -38,6 +38,9 @@ _waiting: dict[str, list[Callable[[Any], object]]] = {}
 
 def loaded(name: str) -> Any:
     """Return the standard library's module of that name if it is loaded, else None."""
+    alias = sys.modules.get("corral._alias")
+    if alias is not None and (found := alias.loaded(name)) is not None:
+        return found
     module = sys.modules.get(name)
     # Itself, not what `corral run` has in its place.
     return getattr(module, "__corral_real__", module)
