@@ -1,7 +1,7 @@
 """Run a module of the standard library's `multiprocessing` as one of corral's own.
 
 Its relative imports then find corral's modules: managers run on our contexts, processes and connections
-without a line of theirs copied or patched, and `multiprocessing` itself isn't loaded for it.
+without a line of theirs copied or patched.
 
 Role in the flow: a face whose contents are borrowed on purpose calls `run_as`; which may is listed, with
 reasons, in tests/arch/test_confinement.py.
