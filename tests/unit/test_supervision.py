@@ -24,6 +24,23 @@ def test_deaths_outside_the_window_are_forgotten() -> None:
     assert not supervisor.may_restart(12.0, cost_a_task=False, was_ready=False)
 
 
+def test_where_workers_do_get_ready_one_that_did_not_was_killed() -> None:
+    supervisor = Supervisor(2, max_restarts=3)
+    for t in range(30):
+        supervisor.got_ready()
+        assert supervisor.may_restart(t / 1000, cost_a_task=False, was_ready=False)
+    # Now none gets ready any more.
+    assert not supervisor.may_restart(0.5, cost_a_task=False, was_ready=False)
+
+
+def test_one_that_was_killed_before_it_was_ready_counts_little() -> None:
+    supervisor = Supervisor(2, max_restarts=3)
+    verdicts = [
+        supervisor.may_restart(0.0, cost_a_task=False, was_ready=False, was_killed=True) for _ in range(31)
+    ]
+    assert verdicts == [True] * 30 + [False]
+
+
 def test_a_death_that_cost_a_task_made_progress() -> None:
     supervisor = Supervisor(1, max_restarts=0)
     assert all(supervisor.may_restart(0.0, cost_a_task=True, was_ready=True) for _ in range(1000))

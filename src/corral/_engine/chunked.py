@@ -149,7 +149,8 @@ class Chunked:
             try:
                 rest = self._make(first, task.items[first - end :])
             except Exception as error:
-                rest = ChunkTask(self._kind, self._function, 0, (), None, None, self, (first, end))
+                sink: Any = self
+                rest = ChunkTask(self._kind, self._function, 0, (), None, None, sink, (first, end))
                 task.rest = rest
                 self._failures([(index, error) for index in range(first, end)], rest)
                 return

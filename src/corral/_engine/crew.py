@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from corral._engine.ports import Backend, Child
 
 _BATCH = 1024
+_UNDER_TERMS = wire.UNDER_TERMS  # looked at for every task
 _MAX_PASSING = 256
+_KILLED = {-9, -15}  # SIGKILL, SIGTERM: nobody does that to himself
 _REAP_S = 1.0  # from the pidfd's word that a process is dead to its exit status
 
 
@@ -115,7 +117,7 @@ class Crew:
         for group in task.needs:
             if group.number not in seat.known and not self._define(seat, group):
                 return False
-        if task.terms is not None and not self._tell_terms(seat, task):  # type: ignore[arg-type]
+        if task.kind >= _UNDER_TERMS and not self._tell_terms(seat, task):  # type: ignore[arg-type]
             return False
         if task.buffers:
             position = seat.link.send(task.kind, task.id, task.group, task.body, task.buffers)
@@ -133,7 +135,7 @@ class Crew:
             seat.quota -= 1
             if seat.quota == 0:
                 self._stop(seat)
-        if task.terms is not None:
+        if task.kind >= _UNDER_TERMS and task.terms is not None:
             self._warden.sent(seat, task.terms)
         return True
 
@@ -327,6 +329,7 @@ class Crew:
         """Take in a frame that is no answer."""
         if kind == wire.READY:
             seat.ready = True
+            self._supervisor.got_ready()
         elif kind == wire.BROKEN:
             cause = decode_failure(raw(body))
             self.give_up(pool_broken("the initializer of a worker failed", cause), arrivals)
@@ -429,7 +432,7 @@ class Crew:
     def _replace(self, seat: Seat, exitcode: int | None, arrivals: Arrivals, *, cost_a_task: bool) -> None:
         planned = seat.verdict is not None or (seat.stopping and exitcode == 0)
         if not planned and not self._supervisor.may_restart(
-            monotonic(), cost_a_task=cost_a_task, was_ready=seat.ready
+            monotonic(), cost_a_task=cost_a_task, was_ready=seat.ready, was_killed=exitcode in _KILLED
         ):
             message = f"workers keep dying (the last one {describe_exit(exitcode)})"
             self.give_up(pool_broken(message, None), arrivals)

@@ -12,21 +12,21 @@ Invariants:
     INV-ENGINE-2: sinks are called outside `_lock`.
     INV-ENGINE-3: a thread that finishes what it was not itself waiting for wakes the foreground
         (`announce`).
-    INV-ENGINE-4: whoever makes room for tasks feeds: `_feed` runs after every step, or is running and
+    INV-ENGINE-4: whoever makes room for tasks feeds: `_feeder` runs after every step, or is running and
         looks again.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
+from _thread import get_ident
 from collections import deque
 from time import monotonic
 
 from corral._codec import Snapshot
-from corral._engine import callbacks
+from corral._engine import callbacks, roll
 from corral._engine.alarm import Alarm
 from corral._engine.arrivals import Arrivals
 from corral._engine.crew import Crew
@@ -34,6 +34,8 @@ from corral._engine.gate import Gate
 from corral._engine.interrupts import hold, release
 from corral._engine.leash import Leash
 from corral._engine.obituary import again, pool_broken
+from corral._engine.onetime import OneAtATime
+from corral._engine.within import WaitsWithin
 from corral.errors import PoolClosed
 
 TYPE_CHECKING = False
@@ -49,10 +51,9 @@ _RETRY_S = 1.0
 _LOOK_EVERY = 31  # a mask: every 32nd submission looks for outcomes
 _KILL_GRACE_S = 10.0
 _CLOSED_MEANWHILE = "the pool was closed and takes no more tasks"
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-class Engine:
+class Engine(WaitsWithin):
     """Runs tasks on the workers of a backend.
 
     Thread-safe; not usable in a forked child, where calls raise.
@@ -79,13 +80,14 @@ class Engine:
         self.snapshot = Snapshot()  # the globals of __main__ as this pool's workers know them
         self._lock = threading.RLock()
         self._foreground = threading.Lock()
-        self._feeding = threading.Lock()
-        self._feed_again = False
+        self._feeder = OneAtATime(self._feed_sources)
         self._look_later = False
         self._active = False  # whether there was a step since the background last looked
+        self._background_id = 0
+        self._within: dict[int, int] = {}  # how deep a thread waits in the midst of steps
         self._dozing = True  # whether the background sleeps without end
         self._asleep = 0
-        self._undelivered: set[Arrivals] = set()
+        self._undelivered: dict[Arrivals, int] = {}  # and the thread that delivers them
         self._sources: deque[Source] = deque()
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._next_id = 1
@@ -102,7 +104,7 @@ class Engine:
             except BaseException:
                 self._crew.scrap()
                 raise
-        _engines.add(self)
+        roll.enter(self)
         threading.Thread(target=self._background, name="corral-driver", daemon=True).start()
 
     @property
@@ -169,7 +171,7 @@ class Engine:
         if broken is not None:
             source.abandon(again(broken))
         else:
-            self._feed()
+            self._feeder.run()
         self.announce()
         release()
 
@@ -222,7 +224,7 @@ class Engine:
                     self._crew.stop(task)
             self._alarm.set()
             self._dismiss_if_drained()
-        self._feed()
+        self._feeder.run()
 
     def running(self, task: Task) -> bool:
         """Whether a worker has taken the task and not yet answered."""
@@ -244,7 +246,9 @@ class Engine:
         if self._pid != os.getpid():
             raise RuntimeError(f"this pool belongs to process {self._pid}; a forked child cannot wait for it")
         deadline = None if timeout_s is None else monotonic() + timeout_s
-        if self._foreground.acquire(blocking=False):
+        if self._undelivered and self._is_within():
+            self._wait_within(goal, deadline)
+        elif self._foreground.acquire(blocking=False):
             try:
                 self._drive(goal, deadline)
             except BaseException:
@@ -312,6 +316,7 @@ class Engine:
                 self._asleep -= 1
 
     def _background(self) -> None:
+        self._background_id = get_ident()
         try:
             self._drive_on()
         except BaseException as error:
@@ -370,12 +375,12 @@ class Engine:
                 self._take_in(tokens, arrivals)
                 arrivals.deliver()
                 raise
+            if self._sources:
+                self._feeder.run()
         finally:
-            self._undelivered.discard(arrivals)
+            self._deliver_rest(arrivals)
             if self.closing:
                 self.look_again()
-        if self._sources:
-            self._feed()
         if self._crew.agenda.next_s is not None:
             self._alarm.set()
         release()
@@ -388,7 +393,7 @@ class Engine:
                 self._waitset.kick()
         with self._lock:
             crew = self._crew
-            self._undelivered.add(arrivals)
+            self._undelivered[arrivals] = get_ident()
             healthy = crew.broken is None
             crew.take_in(tokens, arrivals)
             if healthy and crew.broken is not None:
@@ -406,23 +411,8 @@ class Engine:
             tokens = self._crew.everything()
         self._step(tokens)
 
-    def _feed(self) -> None:
-        """Make tasks of the sources while workers have room for them."""
-        while True:
-            if not self._feeding.acquire(blocking=False):
-                self._feed_again = True
-                # The feeder may have let go between the attempt and the mark.
-                if not self._feeding.acquire(blocking=False):
-                    return
-            try:
-                self._feed_again = False
-                self._feed_sources()
-            finally:
-                self._feeding.release()
-            if not self._feed_again:
-                return
-
     def _feed_sources(self) -> None:
+        """Make tasks of the sources while workers have room for them."""
         while True:
             with self._lock:
                 source = self._sources[0] if self._sources else None
@@ -475,7 +465,7 @@ class Engine:
                 self._look_later = True
                 self._waitset.kick()
         if not len(crew):
-            _engines.discard(self)
+            roll.leave(self)
             self.gone.open()
             self._waitset.kick()
 
@@ -567,24 +557,9 @@ class Engine:
         """In a forked child: nothing here is ours, and a lock may be held by a thread that does not exist."""
         self._lock = threading.RLock()
         self._foreground = threading.Lock()
-        self._feeding = threading.Lock()
+        self._feeder = OneAtATime(self._feed_sources)
         message = f"this pool belongs to process {self._pid}; make another one in the forked child"
         self._crew.broken = RuntimeError(message)
         self._crew.ledger.clear()  # to cancel one of these here would take it out of the parent's ring
         self.closing = True
         self.gone.open()
-
-
-def _end_all() -> None:
-    for engine in list(_engines):
-        engine.end()
-
-
-def _orphan_all() -> None:
-    for engine in list(_engines):
-        engine.orphan()
-    _engines.clear()
-
-
-atexit.register(_end_all)
-os.register_at_fork(after_in_child=_orphan_all)

@@ -238,17 +238,17 @@ class TaskFuture(_AnyFuture):
 class _Goal:
     """A future as the engine's `Waitable` (its own `done` is the user's method)."""
 
-    __slots__ = ("_future",)
+    __slots__ = ("future",)
 
     def __init__(self, future: TaskFuture) -> None:
-        self._future = future
+        self.future = future
 
     @property
     def done(self) -> bool:
-        return self._future.is_settled
+        return self.future.is_settled
 
     def park(self, timeout_s: float | None) -> None:
-        future = self._future
+        future = self.future
         condition = future._condition  # noqa: SLF001 - the two are one
         with condition:
             condition.wait_for(lambda: future.is_settled, timeout_s)

@@ -65,9 +65,30 @@ class ChunkTask(Task):
 
     __slots__ = ("begun", "items", "reported", "rest")
 
-    def __init__(self, *description: Any) -> None:
+    def __init__(
+        self,
+        kind: int,
+        function: Any,
+        group: int,
+        needs: tuple[Any, ...],
+        body: Any,
+        buffers: Any,
+        sink: Sink,
+        span: tuple[int, int] | None,
+    ) -> None:
         """Describe it as a `Task`."""
-        super().__init__(*description)
+        # Not by way of `Task`: it is made for every chunk.
+        self.kind = kind
+        self.function = function
+        self.group = group
+        self.needs = needs
+        self.body = body
+        self.buffers = buffers
+        self.sink = sink
+        self.span = span
+        self.id = 0
+        self.seat = -1
+        self.position = -1
         self.reported = 0
         self.begun: int | None = None  # None: nobody knows
         self.items: Sequence[Any] = ()  # as long as they may have to be sent again

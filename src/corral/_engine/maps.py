@@ -14,7 +14,6 @@ from corral._engine import watching
 from corral._engine.chunked import Chunked
 from corral._engine.chunking import Chunker
 from corral._engine.gate import Gate
-from corral._engine.ledger import ChunkTask
 from corral._engine.outcome import chunk_outcome
 
 TYPE_CHECKING = False
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from corral._codec import Group
     from corral._engine.engine import Engine
-    from corral._engine.ledger import Task
+    from corral._engine.ledger import ChunkTask, Task
     from corral._engine.retry import Tries
     from corral._engine.terms import Terms
 
@@ -137,9 +136,8 @@ class MapCall(Gate, Chunked):
             else:
                 self._engine.submit_or_fail(task)
 
-    def settled(self, task: Task, kind: int, elapsed_ns: int, body: Any) -> None:
+    def settled(self, task: ChunkTask, kind: int, elapsed_ns: int, body: Any) -> None:
         """Take a chunk's answer, or a part of it."""
-        assert isinstance(task, ChunkTask), "a map's tasks are chunks"
         if task.span is None:
             return self._account(0, task)
         first, end = task.span
@@ -148,9 +146,7 @@ class MapCall(Gate, Chunked):
             at, count = wire.part_of(elapsed_ns)
             if at < task.reported:
                 return None  # an interruption came after it was taken note of
-        else:
-            with self._lock:
-                self._chunker.measured(end - first, elapsed_ns)
+            elapsed_ns = 0
         values, failures = chunk_outcome(kind, body, at, count)
         if values:
             self.value[first + at : first + at + len(values)] = values
@@ -158,11 +154,12 @@ class MapCall(Gate, Chunked):
         if failures:
             final, again = self._screen([(first + index, error) for index, error in failures], task)
             self._note(final)
-        return self._account(count - len(again), task, at + count if kind == wire.PARTIAL else None)
+        if kind == wire.PARTIAL:
+            return self._account(count - len(again), task, at + count)
+        return self._account(count - len(again), task, None, elapsed_ns)
 
-    def failed(self, task: Task, error: BaseException) -> None:
+    def failed(self, task: ChunkTask, error: BaseException) -> None:
         """Take the news that a chunk will have no answer."""
-        assert isinstance(task, ChunkTask), "a map's tasks are chunks"
         if task.span is not None:
             self._failures(self._after_death(task, error), task)
 
@@ -190,9 +187,13 @@ class MapCall(Gate, Chunked):
         """Not offered for a pool's calls (`Sink`)."""
         return False
 
-    def _account(self, count: int, task: ChunkTask | None = None, reported: int | None = None) -> None:
+    def _account(
+        self, count: int, task: ChunkTask | None = None, reported: int | None = None, elapsed_ns: int = 0
+    ) -> None:
         """Take note that `count` items have their outcome; of `task` the first `reported`, or all."""
         with self._lock:
+            if elapsed_ns and task is not None:
+                self._chunker.measured(len(task.items), elapsed_ns)
             if task is None or task.span is not None:  # else an interruption came between this and `open`
                 self._left -= count
                 if task is not None:

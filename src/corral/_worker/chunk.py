@@ -56,63 +56,66 @@ class Pace:
             self.items = max(1, self.items // _STEP)
 
 
-class Chunk:
-    """The run of one chunk."""
+class Chunks:
+    """Runs the chunks of one worker, one at a time."""
 
     __slots__ = (
-        "_failures", "_items", "_kind", "_lethal", "_link", "_outcomes", "_pace", "_reported", "_running",
-        "_task_id", "_values",
+        "_failures", "_lethal", "_link", "_outcomes", "_pace", "_reported", "_running", "_task_id", "_values",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        running: Running,
-        link: Link,
-        lethal: tuple[type[BaseException], ...],
-        pace: Pace,
-        task: tuple[int, int],
-        function: Callable[..., Any],
-        items: Sequence[Any],
-    ) -> None:
-        """Prepare; `task` is the frame's kind and id."""
-        self._kind, self._task_id = task
+    def __init__(self, running: Running, link: Link, lethal: tuple[type[BaseException], ...]) -> None:
+        """Answer on `link`; exceptions that are `lethal` end the worker."""
         self._running = running
         self._link = link
         self._lethal = lethal
-        self._pace = pace.of(function)
-        self._items = items
-        # Both iterators go on with the next item after one has raised.
-        self._outcomes: Iterator[Any] = (
-            starmap(function, items) if self._kind in wire.STAR_KINDS else map(function, items)
-        )
+        self._pace = Pace()
+        self._task_id = 0
+        self._outcomes: Iterator[Any] = iter(())
         self._values: list[Any] = []  # of the items that were not reported yet
         self._failures: list[tuple[int, bytes]] = []  # likewise; by the index in the chunk
         self._reported = 0  # how many items were
 
-    def run(self) -> None:
+    def run(self, kind: int, task_id: int, function: Callable[..., Any], items: Sequence[Any]) -> None:
         """Run the items and answer."""
-        link, running, pace = self._link, self._running, self._pace
-        total = len(self._items)
-        each = self._kind in wire.EACH_KINDS
-        running.cancelled = False
+        self._task_id = task_id
+        self._values = []
+        self._failures = []
+        self._reported = 0
+        # Both iterators go on with the next item after one has raised.
+        self._outcomes = starmap(function, items) if kind in wire.STAR_KINDS else map(function, items)
+        self._running.cancelled = False
+        try:
+            if self._run(len(items), self._pace.of(function), each=kind in wire.EACH_KINDS):
+                self._answer()
+        finally:
+            # What a chunk leaves behind must not live until the next one comes.
+            self._outcomes = iter(())
+            self._values = []
+
+    def _run(self, total: int, pace: Pace, *, each: bool) -> bool:
+        """Run the items; return whether there is something left to answer."""
+        link, running = self._link, self._running
         one_by_one = running.terms is not None
         done = 0
         reported_ns = before_ns = link.elapsed_ns()
-        while done < total:
+        while True:
             end = min(total, done + (1 if one_by_one else pace.items))
             self._extend(done, end)
             done = self._reported + len(self._values)
             if running.cancelled:
-                return link.reply(wire.FAILED, self._task_id, link.elapsed_ns(), running.cancellation())
+                link.reply(wire.FAILED, self._task_id, link.elapsed_ns(), running.cancellation())
+                return False
             if self._failures and not each:
-                return self._first_failed()
+                self._first_failed()
+                return False
             now_ns = link.elapsed_ns()
             pace.took(now_ns - before_ns)
-            if now_ns - reported_ns > _REPORT_NS and done < total:
+            if done >= total:
+                return True
+            if now_ns - reported_ns > _REPORT_NS:
                 self._report()
                 reported_ns = now_ns = link.elapsed_ns()
             before_ns = now_ns
-        return self._answer()
 
     def _extend(self, index: int, end: int) -> None:
         """Append outcomes, of the items from `index` to before `end`, or until one fails.

@@ -20,7 +20,7 @@ from corral._channel import wire
 from corral._codec import decode, encode_failure, encode_reply, install, unbundle
 from corral._launch import parents_heap, passing
 from corral._native import Link
-from corral._worker.chunk import Chunk, Pace
+from corral._worker.chunk import Chunks
 from corral._worker.forwarding import begin
 from corral._worker.limits import keep_to
 from corral._worker.running import listen
@@ -160,8 +160,8 @@ class _Worker:
         self._link = link
         self._functions: dict[int, Callable[..., Any]] = {}
         self._lethal: tuple[type[BaseException], ...] = () if exit_is_result else (SystemExit,)
-        self._pace = Pace()
         self.running = listen(link)
+        self._chunks = Chunks(self.running, link, self._lethal)
 
     def loop(self) -> None:
         """Take frames until STOP."""
@@ -219,7 +219,7 @@ class _Worker:
                 self.running.over()
         else:
             try:
-                self._chunk(kind, task_id, self._functions[number], _load(body))
+                self._chunks.run(kind, task_id, self._functions[number], _load(body))
             finally:
                 self.running.over()
 
@@ -233,7 +233,7 @@ class _Worker:
             loaded = _load(body)
             function = self._functions[number]
             if kind not in wire.CALL_KINDS:
-                return self._chunk(kind, task_id, function, loaded)
+                return self._chunks.run(kind, task_id, function, loaded)
             args, kwargs = loaded if kind == wire.CALL_KW else (loaded, {})
             phase = "running"
             running.now = begun
@@ -257,9 +257,6 @@ class _Worker:
         except BaseException as error:
             function = _Undefined(error)
         self._functions[number] = function  # type: ignore[assignment]
-
-    def _chunk(self, kind: int, task_id: int, function: Callable[..., Any], items: Sequence[Any]) -> None:
-        Chunk(self.running, self._link, self._lethal, self._pace, (kind, task_id), function, items).run()
 
 
 def _load(body: bytes | Block) -> Any:

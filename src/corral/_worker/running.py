@@ -82,8 +82,8 @@ class Running:
     def begin(self, task_id: int, index: int, end: int) -> int:
         """Write down that a task's parts before `end` begin, at `index`; return what `now` is meanwhile."""
         self.task_id = task_id
-        self.index = index
         if self.terms is not None:
+            self.index = index
             self.since_s = monotonic()
         return wire.ENTRY | self._link.begin(task_id, end)
 
