@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from corral.futures import as_completed as as_completed
     from corral.futures import cancel as cancel
     from corral.futures import wait as wait
+    from corral.heap import heap_stats as heap_stats
     from corral.pool import Pool as Pool
     from corral.process import active_children as active_children
     from corral.process import current_process as current_process
@@ -140,6 +141,7 @@ __all__ = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "heap_stats",
     "log_to_stderr",
     "parent_process",
     "set_executable",
@@ -157,6 +159,7 @@ _SUBMODULES = frozenset(
         "errors",
         "forkserver",
         "futures",
+        "heap",
         "managers",
         "pool",
         "process",
@@ -204,6 +207,7 @@ _ROOMS = {
     "WorkerLost": "corral.errors",
     "ProcessPoolExecutor": "corral.futures",
     "as_completed": "corral.futures",
+    "heap_stats": "corral.heap",
     "cancel": "corral.futures",
     "wait": "corral.futures",
     "Pipe": "corral.context",
