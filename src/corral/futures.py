@@ -22,7 +22,7 @@ from concurrent.futures import (
 )
 from time import monotonic
 
-from corral._backends.local import LocalBackend, share_of_threads
+from corral._backends.local import LocalBackend, kind_of, share_of_threads
 from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.future import TaskFuture
@@ -140,7 +140,7 @@ class ProcessPoolExecutor(Executor):
         backend = LocalBackend(
             method,
             cpus=cpu_count(),
-            name=lambda: f"{method.title()}Process-{next(count)}",
+            name=lambda: f"{kind_of(method)}Process-{next(count)}",
             initializer=initializer,
             initargs=initargs,
             exit_is_result=True,

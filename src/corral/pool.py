@@ -10,7 +10,7 @@ import os
 import warnings
 import weakref
 
-from corral._backends.local import LocalBackend, share_of_threads
+from corral._backends.local import LocalBackend, kind_of, share_of_threads
 from corral._engine.calls import call_task
 from corral._engine.engine import Engine
 from corral._engine.obituary import again
@@ -103,7 +103,7 @@ class Pool:
         backend = LocalBackend(
             method,
             cpus=cpu_count(),
-            name=_names(f"{method.title()}PoolWorker"),
+            name=_names(f"{kind_of(method)}PoolWorker"),
             initializer=initializer,
             initargs=tuple(initargs),
             forward=choose(forward),

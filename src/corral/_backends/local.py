@@ -31,6 +31,11 @@ _IDLE_S = 4.0  # pages freed this long ago are not about to be reused
 _SPIN_US = 100
 
 
+def kind_of(method: str) -> str:
+    """Return what the processes of a start method are called, as in `ForkServerProcess`."""
+    return "ForkServer" if method == "forkserver" else method.title()
+
+
 class LocalBackend:
     """Starts workers by one start method, all with the same initializer."""
 

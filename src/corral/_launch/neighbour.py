@@ -33,6 +33,7 @@ __all__ = [
     "when_loaded",
 ]
 
+_ORDINARY = type(sys)
 _waiting: dict[str, list[Callable[[Any], object]]] = {}
 
 
@@ -42,8 +43,8 @@ def loaded(name: str) -> Any:
     if alias is not None and (found := alias.loaded(name)) is not None:
         return found
     module = sys.modules.get(name)
-    # Itself, not what `corral run` has in its place.
-    return getattr(module, "__corral_real__", module)
+    # Itself, not what `corral run` has in its place. (To ask every module for an attribute it lacks is slow.)
+    return module if type(module) is _ORDINARY else getattr(module, "__corral_real__", module)
 
 
 def when_loaded(name: str, call: Callable[[Any], object]) -> None:
