@@ -77,7 +77,7 @@ class SharedMemory:
             FileNotFoundError: there is no segment of this name.
             OSError: no room in /dev/shm (ENOSPC), or no right to open it.
 
-        Blocking: for the first tracked segment of a process tree, about 15 ms, while its keeper starts.
+        Blocking: for a tree's first tracked segment, some tens of milliseconds, while its keeper starts.
         """
         self._name = ""
         self._mmap: mmap.mmap | None = None
