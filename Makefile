@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast compat compat-table compat-matrix test-rust fault-build faults soak lint format types arch api loom bench build clean
+.PHONY: help demo instructions test test-fast compat compat-table compat-matrix test-rust fault-build faults soak lint format types arch api loom bench build clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -46,6 +46,9 @@ demo: build ## The parallel data processor: sequential, multiprocessing, corral
 
 bench: build ## corral beside the standard library, in one run
 	$(BIN)/python -m benchmarks
+
+instructions: build ## Instructions of a task's way under callgrind, beside what they may be
+	$(BIN)/python -m benchmarks.instructions
 
 # --- judging it --------------------------------------------------------------------------------------
 
