@@ -59,6 +59,9 @@ class FakeLink:
     def progress(self) -> tuple[int, int, int, int] | None:
         return None
 
+    def phase(self) -> int:
+        return 0
+
 
 class FakeChild:
     def __init__(self, pid: int) -> None:
@@ -93,6 +96,9 @@ class FakeBackend:
     def launch(self, seat: int) -> Any:
         self.launched.append((FakeLink(), FakeChild(len(self.launched) + 1)))
         return self.launched[-1]
+
+    def last_words(self, child: Any) -> str:
+        return ""
 
     def bury(self, child: Any) -> None: ...
     def tidy(self) -> None: ...

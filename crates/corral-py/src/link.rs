@@ -249,6 +249,14 @@ impl Link {
         Ok(self.worker()?.elapsed_ns())
     }
 
+    fn enter(&self, phase: u64) -> PyResult<()> {
+        self.worker()?.enter(phase).map_err(link_error)
+    }
+
+    fn phase(&self) -> PyResult<u64> {
+        self.parent()?.phase().map_err(link_error)
+    }
+
     fn begin(&self, id: u64, end: u64) -> PyResult<u64> {
         self.worker()?.begin(id, end).map_err(link_error)
     }

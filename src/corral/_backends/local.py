@@ -6,6 +6,7 @@ is handed to it; what a dead worker held goes back to the heap.
 
 from __future__ import annotations
 
+import os
 from _pickle import dumps
 
 from corral._codec import bundle
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _ENTRY = "corral._worker.loop:run"
 _RING_BYTES = 1 << 18
+_MAX_WORDS = 4096
 _IDLE_S = 4.0  # pages freed this long ago are not about to be reused
 # More than two wake-ups take on another processor (20 to 46 us each): a waiter that gives up sooner misses
 # the answer of a peer that had to be woken, sleeps, must be woken in turn, and so they never get to spinning.
@@ -78,6 +80,7 @@ class LocalBackend:
         self.spin_us = _SPIN_US if cpus > 1 else 0
         self._spinners = max(0, cpus - 1)
         self._launched = 0
+        self._words: dict[Child, int] = {}
         self._init: bytes | None = None
         # Locks, queues and the like among the initializer's arguments.
         self._passed = Passing()
@@ -101,20 +104,26 @@ class LocalBackend:
             "says": wishes(self._forward, name) if self._forward else None,
         }
         payload = dumps((link.ref, self._init, self._exit_is_result, spin_us, ways))
-        call = self._forked(link.ref, spin_us, ways) if self._method == "fork" else None
-        fds = (self._bell.fileno(), *self._passed.fds)
         # An executor's workers are no daemons, as the standard library has it: what they run may ask.
         about = describe(name, daemon=not self._exit_is_result)
-        child = launch(self._method, _ENTRY, payload, fds=fds, call=call, about=about)
+        words = os.memfd_create("corral-last-words")
+        try:
+            fds = (self._bell.fileno(), words, *self._passed.fds)
+            call = self._forked(link.ref, spin_us, ways, words) if self._method == "fork" else None
+            child = launch(self._method, _ENTRY, payload, fds=fds, call=call, about=about)
+        except BaseException:
+            os.close(words)
+            raise
+        self._words[child] = words
         child.kept += self._passed.keepers
         return link, child
 
-    def _forked(self, ref: int, spin_us: int, ways: dict[str, Any]) -> Callable[[], None]:
+    def _forked(self, ref: int, spin_us: int, ways: dict[str, Any], words: int) -> Callable[[], None]:
         def call() -> None:
             from corral._worker.loop import serve_forked
 
             serve_forked(
-                (ref, self._bell.fileno(), spin_us),
+                (ref, self._bell.fileno(), words, spin_us),
                 self._initializer,
                 self._initargs,
                 exit_is_result=self._exit_is_result,
@@ -127,8 +136,16 @@ class LocalBackend:
         """Hand the pages of freed blocks back to the system."""
         self._heap.trim(_IDLE_S)
 
+    def last_words(self, child: Child) -> str:
+        """The stacks that the faulthandler has written in a worker ended by a signal; empty if it has not."""
+        fd = self._words.get(child)
+        return "" if fd is None else os.pread(fd, _MAX_WORDS, 0).decode(errors="replace").strip()
+
     def bury(self, child: Child) -> None:
         """Take back what the dead worker held."""
+        words = self._words.pop(child, -1)
+        if words >= 0:
+            os.close(words)
         # What it used is let go of, and what it held in queues' heaps taken back, when its end is collected.
         child.poll()
         self._heap.recover(child.identity)

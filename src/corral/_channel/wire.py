@@ -45,6 +45,12 @@ CHUNK_MIXED: Final = 21  # body: (values with None at failed places, [(index, fa
 PARTIAL: Final = 22  # some items' answers, and more follow; body as of CHUNK_MIXED; aux: see `part_of`
 CHUNK_REST: Final = 23  # what PARTIAL frames left; body as of CHUNK_MIXED, the indices the chunk's
 
+# What a worker does with the frame it has taken (`Link.enter`); taking it begins the first.
+RUNNING: Final = 2
+ENCODING: Final = 3
+
+PHASES: Final = {1: "decoding", RUNNING: "running", ENCODING: "encoding"}
+
 # What a worker's tasks say; `id` and `aux` are 0, the body a plain pickle of a tuple.
 RECORD: Final = 32  # (a logging record's attributes,)
 WARNING: Final = 33  # (message and category as a payload, file name, line number)

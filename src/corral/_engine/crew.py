@@ -269,7 +269,11 @@ class Crew:
                 self.ledger.waiting.append(task)
 
     def _revoke(self, seat: Seat, task: Task) -> bool:
-        body = seat.link.revoke(task.position, task.id)
+        try:
+            body = seat.link.revoke(task.position, task.id)
+        except ValueError as error:
+            self._condemn(seat, error)
+            return False
         if body is None:
             return False
         del self.ledger.flying[seat.index][task.id]
@@ -286,8 +290,11 @@ class Crew:
                 continue
             if token & 1:
                 self._bury(seat, arrivals)
-            else:
-                self._drain(seat, arrivals)
+            elif seat.damage is None:
+                try:
+                    self._drain(seat, arrivals)
+                except ValueError as error:
+                    self._condemn(seat, error)
 
     def everything(self) -> list[int]:
         """The tokens of all that there may be to take in."""
@@ -399,26 +406,56 @@ class Crew:
             # Without room in the ring it is told when the next of its answers makes some.
             seat.told = seat.link.send(wire.STOP, 0, 0, b"") >= 0
 
+    def _condemn(self, seat: Seat, error: ValueError) -> None:
+        """What the worker has written cannot be: end it, and believe no more of what is on its link."""
+        seat.damage = error
+        self._scheduler.close(seat.index)
+        self._waitset.remove(seat.token << 1)
+        seat.child.kill()
+
+    def _last_answers(self, seat: Seat, arrivals: Arrivals) -> None:
+        """Take in what the dead worker has answered, as far as that can be read."""
+        try:
+            while seat.damage is None and self._drain(seat, arrivals):
+                pass
+        except ValueError as error:
+            seat.damage = error
+
+    def _last_words(self, seat: Seat) -> tuple[int, str, tuple[int, int, int, int] | None]:
+        """What the dead worker was doing, what else is known, and which items of a chunk had begun."""
+        words = self._backend.last_words(seat.child)
+        if seat.damage is not None:
+            words = f"{seat.damage}: something in the worker has written where it must not\n{words}".rstrip()
+        return seat.link.phase(), words, seat.link.progress()
+
     def _bury(self, seat: Seat, arrivals: Arrivals) -> None:
-        while self._drain(seat, arrivals):
-            pass
+        self._last_answers(seat, arrivals)
         exitcode = seat.child.wait(_REAP_S)
         again: list[Task] = []
         killed: list[Task] = []
         for task in list(self.ledger.flying[seat.index].values()):
             (again if self._revoke(seat, task) else killed).append(task)
         self.ledger.flying[seat.index].clear()
-        progress = seat.link.progress() if killed else None
-        seat.link.settle()
+        phase, words, progress = self._last_words(seat) if killed else (0, "", None)
+        self._settle_link(seat)
         for task in killed:
             if isinstance(task, ChunkTask) and progress is not None and progress[1] == task.id:
                 task.begun = progress[2]
             error = None if seat.verdict is None or seat.verdict[0] != task.id else seat.verdict[1]
-            arrivals.call(task.sink.failed, task, error or worker_lost(task, seat.child, exitcode))
+            arrivals.call(
+                task.sink.failed, task, error or worker_lost(task, seat.child, exitcode, phase, words)
+            )
         self.ledger.again(again)
         self._leave(seat)
         if not self.dismissed and self.broken is None:
             self._replace(seat, exitcode, arrivals, cost_a_task=bool(killed))
+
+    def _settle_link(self, seat: Seat) -> None:
+        try:
+            seat.link.settle()
+        except ValueError as error:
+            # What cannot be read cannot be given back; the heap recovers what the dead worker owned.
+            seat.damage = error
 
     def _leave(self, seat: Seat) -> None:
         self._scheduler.close(seat.index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corral._channel import wire
 from corral._engine.ledger import ChunkTask
 
 TYPE_CHECKING = False
@@ -44,14 +45,18 @@ def lost_items(task: Task) -> range | None:
     return range(at, end if task.begun is None else max(at, min(end, first + task.begun)))
 
 
-def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException:
-    """The error of a task whose worker died while it had it."""
+def worker_lost(
+    task: Task, child: Child, exitcode: int | None, phase: int = 0, details: str = ""
+) -> BaseException:
+    """The error of a task whose worker died while it had it.
+
+    `phase`: what it was doing, as its link says; `details`: what else is known.
+    """
     try:
         from corral.errors import WorkerLost
     except RuntimeError:
         return pool_broken(f"worker {child.pid} died with {describe_task(task)}", None)
-    details = ""
-    if exitcode == -9:  # noqa: PLR2004 - SIGKILL
+    if exitcode == -9 and not details:  # noqa: PLR2004 - SIGKILL
         details = "SIGKILL is what the kernel sends when memory runs out, or what somebody sent on purpose"
     items = lost_items(task)
     return WorkerLost(
@@ -59,6 +64,7 @@ def worker_lost(task: Task, child: Child, exitcode: int | None) -> BaseException
         pid=child.pid,
         exitcode=exitcode,
         items=items,
+        phase=wire.PHASES.get(phase, ""),
         attempt=getattr(task, "attempt", 1),
         details=details,
     )

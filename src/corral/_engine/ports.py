@@ -58,5 +58,8 @@ class Backend(Protocol):
     def tidy(self) -> None:
         """There has been nothing to do for a while: hand idle memory back."""
 
+    def last_words(self, child: Child) -> str:
+        """What a worker that was ended by a signal has said of it; empty if nothing."""
+
     def bury(self, child: Child) -> None:
         """Take back what a dead worker held."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from corral._channel import wire
 from corral._engine.deadlines import Watch
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ class Seat:
 
     __slots__ = (
         "child",
+        "damage",
         "inbox",
         "index",
         "known",
@@ -29,6 +31,7 @@ class Seat:
         "ready",
         "send",
         "stopping",
+        "stuck",
         "token",
         "told",
         "verdict",
@@ -36,6 +39,7 @@ class Seat:
     )
 
     def __init__(self, index: int, token: int, link: Link, child: Child, quota: int | None) -> None:
+        self.damage: ValueError | None = None  # what its link could not be
         self.index = index
         self.token = token
         self.link = link
@@ -49,5 +53,10 @@ class Seat:
         self.stopping = False  # gets no more tasks
         self.told = False  # ... and knows it
         self.watch = Watch()
+        self.stuck: tuple[int, float] | None = None  # the task it does not take, and since when we know
         self.look_at_s = float("inf")  # when the warden will look here
         self.verdict: tuple[int, BaseException | None] | None = None  # the task we kill it for, and its error
+
+    def is_between_tasks(self) -> bool:
+        """Whether the worker has begun its life, and is not at work on a frame."""
+        return self.ready and wire.PHASES.get(self.link.phase()) != "decoding"

@@ -90,7 +90,24 @@ class Warden:
                 seat.child.send_signal(_signal.SIGURG)
             elif verdict is KILL:
                 crew.condemn(seat, task, timed_out(task, seat.child, progress[2] - 1))
+        elif self._is_stuck(seat, next(iter(flying.values())), now_s):
+            return
         self._have_looked_at(seat, again_s)
+
+    def _is_stuck(self, seat: Seat, first: Task, now_s: float) -> bool:
+        """End a worker that does not take the task that is its turn: it was stopped, or is beside itself.
+
+        Nobody loses anything by it: what was not taken is sent elsewhere.
+        """
+        if first.terms is None or first.terms.timeout_s is None or not seat.is_between_tasks():
+            seat.stuck = None
+            return False
+        if seat.stuck is None or seat.stuck[0] != first.id:
+            seat.stuck = (first.id, now_s)
+        if now_s < seat.stuck[1] + first.terms.timeout_s + first.terms.grace_s:
+            return False
+        taken = seat.link.taken(first.position, first.id)
+        return self._crew.condemn(seat, first, timed_out(first, seat.child, None) if taken else None)
 
     def look_at_cancelled(self, stop: _Stop) -> None:
         """See whether the task that `stop` is about has stopped."""

@@ -127,6 +127,7 @@ class Chunks:
         some = islice(self._outcomes, end - index)
         try:
             running.now = running.begin(self._task_id, index, end)
+            self._link.enter(wire.RUNNING)
             # list.extend appends as it goes, so after a failure len(values) tells which item it was.
             values.extend(some)
             running.now = 0
@@ -150,6 +151,7 @@ class Chunks:
 
     def _report(self) -> None:
         """Answer for the items that are done."""
+        self._link.enter(wire.ENCODING)
         payload, buffers = self._part()
         count = len(self._values)
         self._link.reply(wire.PARTIAL, self._task_id, wire.part(self._reported, count), payload, buffers)
@@ -159,6 +161,7 @@ class Chunks:
 
     def _answer(self) -> None:
         link = self._link
+        link.enter(wire.ENCODING)
         if self._reported:
             kind = wire.CHUNK_REST
             payload, buffers = self._part()

@@ -12,6 +12,7 @@ as an executor does. If the parent dies, a native watch ends the process.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from _pickle import loads
@@ -40,10 +41,10 @@ def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
     """Entry of a launched worker: attach the link named in `payload`, then serve."""
     _leave_interrupts_to_the_parent()
     link_ref, init, exit_is_result, spin_us, ways = loads(payload)
-    link = _attach(link_ref, fds[0], spin_us)
+    link = _attach(link_ref, fds[0], fds[1], spin_us)
     _begin(link, ways)
-    if len(fds) > 1:
-        passing.receive(fds[1:])
+    if len(fds) > 2:  # noqa: PLR2004 - bell and last words
+        passing.receive(fds[2:])
     try:
         given: Any = unbundle(init, upstream=True) if init is not None else (None, ())
         initializer, initargs = given
@@ -57,7 +58,7 @@ run.handles_interrupts = True  # type: ignore[attr-defined]
 
 
 def serve_forked(
-    where: tuple[int, int, int],
+    where: tuple[int, int, int, int],
     initializer: Callable[..., object] | None,
     initargs: Sequence[Any],
     *,
@@ -71,7 +72,10 @@ def serve_forked(
     serve(link, initializer, initargs, exit_is_result=exit_is_result)
 
 
-def _attach(link_ref: int, bell_fd: int, spin_us: int) -> Link:
+def _attach(link_ref: int, bell_fd: int, words_fd: int, spin_us: int) -> Link:
+    if not faulthandler.is_enabled():
+        # What a crash says of itself, the parent puts into the error.
+        faulthandler.enable(words_fd)
     link = Link.attach(parents_heap(), link_ref, bell_fd)
     link.spin_us = spin_us
     return link
@@ -166,7 +170,7 @@ class _Worker:
     def loop(self) -> None:
         """Take frames until STOP."""
         link, functions, running = self._link, self._functions, self.running
-        recv, reply, elapsed_ns = link.recv, link.reply, link.elapsed_ns
+        recv, reply, elapsed_ns, enter = link.recv, link.reply, link.elapsed_ns, link.enter
         while True:
             frame = recv()
             if frame is None:
@@ -178,9 +182,11 @@ class _Worker:
                     args = _load(body)
                     phase = "running"
                     running.now = task_id
+                    enter(wire.RUNNING)
                     value = functions[number](*args)
                     running.now = 0
                     phase = "encoding"
+                    enter(wire.ENCODING)
                     payload, buffers, _ = encode_reply(value)
                     reply(wire.OK, task_id, elapsed_ns(), payload, buffers)
                 elif kind == wire.STOP:
@@ -189,9 +195,11 @@ class _Worker:
                     args, kwargs = _load(body)
                     phase = "running"
                     running.now = task_id
+                    enter(wire.RUNNING)
                     value = functions[number](*args, **kwargs)
                     running.now = 0
                     phase = "encoding"
+                    enter(wire.ENCODING)
                     payload, buffers, _ = encode_reply(value)
                     reply(wire.OK, task_id, elapsed_ns(), payload, buffers)
                 else:
@@ -237,9 +245,11 @@ class _Worker:
             args, kwargs = loaded if kind == wire.CALL_KW else (loaded, {})
             phase = "running"
             running.now = begun
+            self._link.enter(wire.RUNNING)
             value = function(*args, **kwargs)
             running.now = 0
             phase = "encoding"
+            self._link.enter(wire.ENCODING)
             payload, buffers, _ = encode_reply(value)
             self._link.reply(wire.OK, task_id, self._link.elapsed_ns(), payload, buffers)
         except self._lethal:

@@ -160,7 +160,7 @@ def run(cell: Cell, folder: str) -> str:
         wrong = judge(cell, outcomes, log)
         if wrong or cell.phase == "initializer":
             return wrong
-        again = list(face.map(double, range(20)))
+        again = list(options(face, cell).map(double, range(20), chunksize=1))
         if again != [2 * number for number in range(20)]:
             return f"afterwards the pool gave {again}"
         if pooled:

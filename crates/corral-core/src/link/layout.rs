@@ -6,7 +6,7 @@
 //!    0  magic | capacity | reference of the bell | identity of the worker (0: none has come yet) | asked (parent)
 //!  128  forward ring: released (worker)        256  committed (parent)     384  worker asleep?
 //!  512  back ring:    released (parent)        640  committed (worker)     768  worker waits for room?
-//!  896  entries (worker) | even entry: id, end, since | odd entry
+//!  896  entries (worker) | even entry: id, end, since | odd entry | phase
 //! 1024  frames forward, `capacity` bytes | frames back, `capacity` bytes
 //! ```
 
@@ -35,6 +35,8 @@ pub const ENTRIES_AT: usize = 896;
 pub const EVEN_ENTRY_AT: usize = 904;
 /// Offset of the entry with an odd number.
 pub const ODD_ENTRY_AT: usize = 928;
+/// Offset of the phase that the worker is in.
+pub const PHASE_AT: usize = 952;
 
 const DATA_AT: usize = 1024;
 

@@ -76,7 +76,32 @@ impl WorkerLink {
     }
 }
 
+impl WorkerLink {
+    /// Writes down what the worker is doing with the task it has taken; a word of the two sides' own meaning. Taking a frame makes it
+    /// 1, and so says that the frame is being decoded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::begin`].
+    #[inline]
+    pub fn enter(&self, phase: u64) -> Result<(), LinkError> {
+        // Relaxed: read after this process's death, which the system orders.
+        self.shared.region.word(layout::PHASE_AT)?.store(phase, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 impl ParentLink {
+    /// What the worker was doing last: its last [`WorkerLink::enter`].
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Damaged`] when the block is too small.
+    pub fn phase(&self) -> Result<u64, LinkError> {
+        // Relaxed: see `WorkerLink::enter`.
+        Ok(self.shared.region.word(layout::PHASE_AT)?.load(Ordering::Relaxed))
+    }
+
     /// What the worker is at; None before its first entry, or while it writes faster than one can read.
     ///
     /// # Errors

@@ -17,6 +17,9 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::futex::Woken;
 use crate::wait::{Deadline, Spin};
 
+/// The phase that begins when a frame has been taken.
+const DECODING: u64 = 1;
+
 /// How waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
@@ -115,6 +118,7 @@ impl WorkerLink {
         let Some(frame) = incoming.next_taken()? else { return Ok(None) };
         // Relaxed: see `elapsed_ns`.
         self.taken_at_ns.store(monotonic_ns(), Ordering::Relaxed);
+        self.enter(DECODING)?;
         let label = frame.label;
         let tag = Tag { kind: label.kind, id: label.id, aux: label.aux };
         // INV-LINK-1: adopted first, released afterwards.
