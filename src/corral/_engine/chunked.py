@@ -23,6 +23,7 @@ from corral._native import pickle_plain
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from threading import Lock
     from typing import Any
 
     from corral._codec import Group, Snapshot
@@ -58,6 +59,7 @@ class Chunked:
     _function: Any
     _group: Group | None
     _kind: int
+    _lock: Lock
     _terms: Terms | None
     _tries: dict[int, Tries]  # of the items that failed at least once
 
@@ -78,6 +80,34 @@ class Chunked:
             task = TermedTask(task, self._terms)
         task.items = items
         return task
+
+    # Two threads may deliver what they have read, one the first part of a chunk, the other the next.
+
+    def _is_early(self, task: ChunkTask, at: int, news: Any) -> bool:
+        """Keep what is told of a chunk from its item `at` on, if what precedes that was not told yet."""
+        with self._lock:
+            if at <= task.reported:
+                return False
+            task.early = {**(task.early or {}), at: news}
+            return True
+
+    def _catch_up(self, task: ChunkTask) -> None:
+        """Take what came too early, if it is its turn now."""
+        with self._lock:
+            news = (task.early or {}).get(task.reported)
+        if isinstance(news, tuple):
+            self.settled(task, *news)
+        elif news is not None:
+            self.failed(task, news)
+
+    def settled(self, task: ChunkTask, kind: int, elapsed_ns: int, body: Any) -> None:
+        """Take a chunk's answer, or a part of it (`Sink`)."""
+        raise NotImplementedError
+
+    def failed(self, task: ChunkTask, error: BaseException) -> None:
+        """Take the news that a chunk will have no answer (`Sink`)."""
+        if task.span is not None and not self._is_early(task, task.heard, error):
+            self._failures(self._after_death(task, error), task)
 
     def _failures(self, failures: Sequence[tuple[int, BaseException]], task: ChunkTask) -> None:
         """Take the news that items, by index, have failed for good."""

@@ -321,6 +321,7 @@ class Crew:
                     # Under a key of its own: the task's is for the rest. Read twice, it is taken note of
                     # once.
                     outcomes[-task_id << 32 | wire.part_of(aux)[0]] = (flying[task_id], kind, aux, body)
+                    self._note_part(flying[task_id], aux)
             else:
                 self._hear(seat, kind, body, arrivals)
         count = self._scheduler.load(seat.index) - len(flying)
@@ -331,6 +332,10 @@ class Crew:
         read = len(frames)
         frames.clear()
         return read
+
+    def _note_part(self, task: Task, aux: int) -> None:
+        assert isinstance(task, ChunkTask), "only chunks are answered in parts"
+        task.heard = sum(wire.part_of(aux))
 
     def _hear(self, seat: Seat, kind: int, body: Any, arrivals: Arrivals) -> None:
         """Take in a frame that is no answer."""

@@ -60,10 +60,11 @@ class Task:
 class ChunkTask(Task):
     """A chunk.
 
-    `reported`: how many of its items were answered; `begun`: how many had begun when its worker died.
+    `reported`: how many of its items were answered; `heard`: of how many the answers were read, of which some
+    may still be on their way to the sink; `begun`: how many had begun when its worker died.
     """
 
-    __slots__ = ("begun", "items", "reported", "rest")
+    __slots__ = ("begun", "early", "heard", "items", "reported", "rest")
 
     def __init__(
         self,
@@ -89,7 +90,10 @@ class ChunkTask(Task):
         self.id = 0
         self.seat = -1
         self.position = -1
-        self.reported = 0
+        self.reported = self.heard = 0
+        self.early: dict[int, Any] | None = (
+            None  # news that came before its turn, by how many items precede it
+        )
         self.begun: int | None = None  # None: nobody knows
         self.items: Sequence[Any] = ()  # as long as they may have to be sent again
         self.rest: ChunkTask | None = None  # what was sent again after its worker's death

@@ -141,12 +141,11 @@ class MapCall(Gate, Chunked):
         if task.span is None:
             return self._account(0, task)
         first, end = task.span
-        at, count = task.reported, end - first - task.reported
-        if kind == wire.PARTIAL:
-            at, count = wire.part_of(elapsed_ns)
-            if at < task.reported:
-                return None  # an interruption came after it was taken note of
-            elapsed_ns = 0
+        at, count = wire.part_of(elapsed_ns) if kind == wire.PARTIAL else (task.heard, 0)
+        if at < task.reported or self._is_early(task, at, (kind, elapsed_ns, body)):
+            return None  # else an interruption came after it was taken note of
+        if kind != wire.PARTIAL:
+            count = end - first - at
         values, failures = chunk_outcome(kind, body, at, count)
         if values:
             self.value[first + at : first + at + len(values)] = values
@@ -155,13 +154,9 @@ class MapCall(Gate, Chunked):
             final, again = self._screen([(first + index, error) for index, error in failures], task)
             self._note(final)
         if kind == wire.PARTIAL:
-            return self._account(count - len(again), task, at + count)
+            self._account(count - len(again), task, at + count)
+            return self._catch_up(task)
         return self._account(count - len(again), task, None, elapsed_ns)
-
-    def failed(self, task: ChunkTask, error: BaseException) -> None:
-        """Take the news that a chunk will have no answer."""
-        if task.span is not None:
-            self._failures(self._after_death(task, error), task)
 
     def _failures(self, failures: Sequence[tuple[int, BaseException]], task: ChunkTask) -> None:
         final, _ = self._screen(failures, task)

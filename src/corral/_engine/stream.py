@@ -23,7 +23,6 @@ from corral._codec import define
 from corral._engine import callbacks, watching
 from corral._engine.chunked import Chunked
 from corral._engine.chunking import Chunker
-from corral._engine.ledger import ChunkTask
 from corral._engine.outcome import chunk_outcome
 
 TYPE_CHECKING = False
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from corral._engine.engine import Engine
-    from corral._engine.ledger import Task
+    from corral._engine.ledger import ChunkTask, Task
     from corral._engine.retry import Tries
     from corral._engine.terms import Terms
 
@@ -330,23 +329,23 @@ class Stream(Chunked):
             return None
         return task
 
-    def settled(self, task: Task, kind: int, elapsed_ns: int, body: Any) -> None:
+    def settled(self, task: ChunkTask, kind: int, elapsed_ns: int, body: Any) -> None:
         """Take a chunk's answer, or a part of it (`Sink`)."""
-        assert isinstance(task, ChunkTask), "a stream's tasks are chunks"
         if task.span is None:
             return self._arrived((), task)
         first, end = task.span
-        at, count = task.reported, end - first - task.reported
-        if kind == wire.PARTIAL:
-            at, count = wire.part_of(elapsed_ns)
-            if at < task.reported:
-                return None  # an interruption came after it was taken note of
+        at, count = wire.part_of(elapsed_ns) if kind == wire.PARTIAL else (task.heard, 0)
+        if at < task.reported or self._is_early(task, at, (kind, elapsed_ns, body)):
+            return None  # else an interruption came after it was taken note of
+        if kind != wire.PARTIAL:
+            count = end - first - at
         values, failures = chunk_outcome(kind, body, at, count)
         pieces: list[tuple[int, Sequence[Any]]] = [(first + at, values)]
         if failures:
             pieces = self._pieces(first + at, list(values), [(first + i, e) for i, e in failures], task)
         if kind == wire.PARTIAL:
-            return self._arrived(pieces, task, at + count)
+            self._arrived(pieces, task, at + count)
+            return self._catch_up(task)
         self._chunker.measured(end - first, elapsed_ns)
         return self._arrived(pieces, task)
 
@@ -364,12 +363,6 @@ class Stream(Chunked):
                 pieces.append((start, _Flawed(values[start - first : index - first])))
             start = index + 1
         return pieces
-
-    def failed(self, task: Task, error: BaseException) -> None:
-        """Take the news that a chunk will have no answer (`Sink`)."""
-        assert isinstance(task, ChunkTask), "a stream's tasks are chunks"
-        if task.span is not None:
-            self._failures(self._after_death(task, error), task)
 
     def _failures(self, failures: Sequence[tuple[int, BaseException]], task: ChunkTask) -> None:
         pieces = self._pieces(failures[0][0], [None] * len(failures), failures, task) if failures else []
