@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["default_start_method", "install", "real", "uninstall"]
+__all__ = ["default_start_method", "install", "real"]
 
 _PACKAGE = "multiprocessing"
 _EXECUTOR = "concurrent.futures.process"
@@ -43,6 +43,8 @@ _IMPORTER = frozenset({"__cached__", "__file__", "__loader__", "__package__", "_
 """What the import system sets, where it is not there yet."""
 
 _real: dict[str, ModuleType] = {}
+_half: dict[str, ModuleType] = {}
+"""What is being executed: for the thread that does so, which has the lock."""
 _specs: dict[str, ModuleSpec | None] = {}
 _faces: dict[str, ModuleType | None] = {}
 _lock = RLock()
@@ -77,21 +79,6 @@ def install(settings: dict[str, Any] | None = None) -> None:
     surroundings.carry(f"{__name__}:install", settings)
 
 
-def uninstall() -> None:
-    """Let the names be the standard library's again, for who imports them from now on."""
-    from corral import context
-    from corral._launch import cpus, surroundings
-
-    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder) is not _Finder]
-    for name in [name for name in sys.modules if _is_aliased(name)]:
-        del sys.modules[name]
-    sys.modules.update(_real)
-    _forget_executor()
-    context._set_default("forkserver")  # noqa: SLF001
-    cpus.tell(None)
-    surroundings.carry(f"{__name__}:install", None)
-
-
 def real(name: str) -> ModuleType:
     """Return the standard library's own module of this name.
 
@@ -106,7 +93,7 @@ def real(name: str) -> ModuleType:
         if _is_aliased(parent):
             # Executing the package may execute the module.
             real(parent)
-        return _real.get(name) or _execute(name)
+        return _real.get(name) or _half.get(name) or _execute(name)
 
 
 def loaded(name: str) -> ModuleType | None:
@@ -120,16 +107,17 @@ def _execute(name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     module = module_from_spec(spec)
-    _real[name] = module
+    _half[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
-        del _real[name]
-        raise
+        _real[name] = module
+    finally:
+        del _half[name]
     neighbour.executed(name, module)
     parent, _, last = name.rpartition(".")
-    if parent in _real:
-        _real[parent].__dict__[last] = module
+    package = _real.get(parent) or _half.get(parent)
+    if package is not None:
+        package.__dict__[last] = module
     return module
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -182,17 +183,34 @@ def test_compileall_writes_what_it_writes(tmp_path: Path) -> None:
     assert len(written[0]) == 4
 
 
-def test_an_interrupt_ends_the_program_and_its_children() -> None:
-    with begun([*CORRAL, "waiting.py"]) as process:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_signal_ends_the_program_and_its_children(number: signal.Signals, method: str) -> None:
+    with begun([*CORRAL, "--start-method", method, "waiting.py"]) as process:
         assert process.stdout is not None
-        pids = [int(word) for word in process.stdout.readline().split()]
-        os.killpg(process.pid, signal.SIGINT)
+        workers = [int(word) for word in process.stdout.readline().split()]
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
         _, err = process.communicate(timeout=30)
-        assert process.returncode == -signal.SIGINT
-        assert err.splitlines()[-1] == "KeyboardInterrupt"
-        for pid in pids:
-            with pytest.raises(ProcessLookupError):
-                os.kill(pid, 0)
+        assert process.returncode == -number
+        assert err.splitlines()[-1:] == (["KeyboardInterrupt"] if number == signal.SIGINT else [])
+        assert len(workers) == 2
+        for pid in workers:
+            wait_for_end(pid)
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until there is no process `pid`: the kernel kills it, somebody else reaps it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([pidfd], [], [], 20)[0]
+    finally:
+        os.close(pidfd)
 
 
 @pytest.mark.parametrize(
