@@ -18,9 +18,10 @@ See: docs/decisions/0010-one-commit-and-intents.md.
 from __future__ import annotations
 
 import os
+from _weakref import ref as weak
 
 from corral._channel.messages import Encoder, decode
-from corral._launch import sharing
+from corral._launch import at_exit, sharing
 from corral._native import Channel, Heap, ObjectQueue
 from corral.errors import ChannelClosed
 
@@ -35,12 +36,18 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 class _SharedQueue(ObjectQueue):
     """What the three have in common: how they are made, handed on, looked at and closed."""
 
+    _counted = False
+
     def __init__(self, *, max_items: int, capacity_bytes: int) -> None:
         heap = Heap.create()
-        self._begin(
+        channel = Channel.create(
             heap,
-            Channel.create(heap, max_items=max_items, capacity_bytes=capacity_bytes, pollable=True),
+            max_items=max_items,
+            capacity_bytes=capacity_bytes,
+            pollable=True,
+            counted=self._counted,
         )
+        self._begin(heap, channel)
 
     def _begin(self, heap: Heap, channel: Channel) -> None:
         sharing.register(heap)
@@ -240,7 +247,22 @@ class Queue(_SharedQueue):
 
 
 class JoinableQueue(Queue):
-    """A queue that can be waited for until all that was put has been dealt with."""
+    """A queue that can be waited for until all that was put has been dealt with.
+
+    What a process had got when it was killed is not waited for; what one had got that ended in good order is.
+    """
+
+    _counted = True
+
+    def _begin(self, heap: Heap, channel: Channel) -> None:
+        super()._begin(heap, channel)
+        number = id(self)
+
+        def forget(_: object) -> None:
+            _joinable.pop(number, None)
+
+        _joinable[number] = weak(self, forget)
+        at_exit(_sign_off)
 
     def task_done(self) -> None:
         """Say that an item that was got has been dealt with.
@@ -254,6 +276,26 @@ class JoinableQueue(Queue):
     def join(self) -> None:
         """Wait until every item that was put has been got and dealt with."""
         self._wait_done()
+
+
+_joinable: dict[int, weak[JoinableQueue]] = {}
+
+
+def _sign_off() -> None:
+    """Tell this process's queues that it ends in good order."""
+    for reference in list(_joinable.values()):
+        queue = reference()
+        if queue is not None:
+            queue._sign_off()
+
+
+def _after_fork() -> None:
+    """Have a forked child, which forgets what its parent does at exit, sign off too."""
+    if _joinable:
+        at_exit(_sign_off)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _End:

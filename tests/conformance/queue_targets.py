@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +33,16 @@ def work_off(queue: corral.JoinableQueue) -> None:
     for _ in iter(queue.get, None):
         queue.task_done()
     queue.task_done()
+
+
+def take_one(queue: corral.JoinableQueue) -> None:
+    queue.get()
+
+
+def take_one_and_wait(queue: corral.JoinableQueue, told: corral.SimpleQueue) -> None:
+    queue.get()
+    told.put("mine")
+    signal.pause()
 
 
 def sum_up(queue: corral.Queue, answer: corral.SimpleQueue) -> None:

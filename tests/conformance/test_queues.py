@@ -123,6 +123,27 @@ def test_join_waits_until_all_items_are_done(ctx: context.BaseContext, targets: 
         queue.task_done()
 
 
+def test_join_does_not_wait_for_the_dead_but_for_those_who_have_left(
+    ctx: context.BaseContext, targets: ModuleType
+) -> None:
+    queue, told = ctx.JoinableQueue(), ctx.SimpleQueue()
+    queue.put_many([1, 2])
+    victim = ctx.Process(target=targets.take_one_and_wait, args=(queue, told))
+    victim.start()
+    told.get()
+    leaver = ctx.Process(target=targets.take_one, args=(queue,))
+    leaver.start()
+    leaver.join()
+    victim.kill()
+    victim.join()
+    waiter = threading.Thread(target=queue.join)
+    waiter.start()
+    waiter.join(0.3)
+    assert waiter.is_alive(), "of the one that has left in good order, somebody else may be in charge"
+    queue.task_done()
+    waiter.join()
+
+
 def test_iteration_ends_when_the_queue_is_shut_down_and_empty(
     ctx: context.BaseContext, targets: ModuleType
 ) -> None:

@@ -163,11 +163,20 @@ fn to_python<'py>(
 #[pymethods]
 impl Channel {
     #[staticmethod]
-    #[pyo3(signature = (heap, *, max_items = 0, capacity_bytes = 0, pollable = false))]
-    fn create(heap: &Heap, max_items: u64, capacity_bytes: u64, pollable: bool) -> PyResult<Self> {
+    #[pyo3(signature = (heap, *, max_items = 0, capacity_bytes = 0, pollable = false, counted = false))]
+    fn create(
+        heap: &Heap,
+        max_items: u64,
+        capacity_bytes: u64,
+        pollable: bool,
+        counted: bool,
+    ) -> PyResult<Self> {
         let bounds = Bounds { items: max_items, bytes: capacity_bytes };
         let core = CoreChannel::create(Arc::clone(heap.core()), bounds);
-        let core = core.map_err(|error| Failure::Channel(error).sending())?;
+        let mut core = core.map_err(|error| Failure::Channel(error).sending())?;
+        if counted {
+            core.count_holders().map_err(|error| Failure::Channel(error).sending())?;
+        }
         Ok(Self::over(if pollable { core.with_event(create_eventfd()?) } else { core }))
     }
 

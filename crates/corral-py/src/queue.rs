@@ -355,6 +355,11 @@ impl ObjectQueue {
         done.map_err(|error| Failure::Channel(error).receiving())
     }
 
+    fn _sign_off(&self, py: Python<'_>) -> PyResult<()> {
+        let signed = self.opened(py)?.core.sign_off();
+        signed.map_err(|error| Failure::Channel(error).receiving())
+    }
+
     fn _unfinished(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.opened(py)?.core.unfinished())
     }

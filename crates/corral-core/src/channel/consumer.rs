@@ -283,7 +283,11 @@ impl<'a> Reader<'a> {
         if self.items == 0 {
             return Ok(());
         }
+        let held = self.channel.hold(self.me, self.items, self.side.target(self.items))?;
         self.side.commit(self.channel, layout::CONSUMERS_AT, self.items)?;
+        if held {
+            self.channel.settle_hold()?;
+        }
         self.items = 0;
         if self.left != 0 {
             let owner = layout::segments_owner(self.channel.reference);

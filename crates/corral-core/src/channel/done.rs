@@ -22,6 +22,8 @@ impl Channel {
         });
         let Ok(before) = counted else { return Ok(false) };
         step!("done.counted");
+        // A kill between counts it twice: as done, and as abandoned. The other way round it would be waited for in vain.
+        self.let_go(self.me())?;
         let done = before.wrapping_add(1);
         if done >= self.sent() {
             // Kept, since more may be sent before a waiter has looked. Release: pairs with the Acquire in `wait_done`.
@@ -41,6 +43,7 @@ impl Channel {
     }
 
     /// Waits until everything sent before has been done with, or nothing was unfinished at some moment since; false: not in time.
+    /// What was received by processes that have died is not waited for.
     ///
     /// # Errors
     ///
@@ -52,6 +55,7 @@ impl Channel {
         if ready() {
             return Ok(true);
         }
-        self.wait_until(layout::DONE_BELL_AT, waiting, ready)
+        let overdue = || ready() || self.abandoned().is_ok_and(|lost| lost > 0 && lost >= self.unfinished());
+        self.wait_unless_overdue(layout::DONE_BELL_AT, waiting, ready, overdue)
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! the channel's block (4096 bytes; its owner is OBJECT for ever)
-//!    0  MAGIC  MAX_ITEMS  CAPACITY_BYTES  CLOSED  POLLED        written once, or seldom
+//!    0  MAGIC  MAX_ITEMS  CAPACITY_BYTES  CLOSED  POLLED  COUNTED        written once, or seldom
 //!  128  the producers' side: tenure, committed, two cursors, GROWTH, ITEM, ITEM_TARGET, READABLE
-//!  384  the consumers' side: tenure, committed, two cursors, RETIRING, ADOPTED, ADOPTED_NUMBER
-//!  640  ITEMS_BELL       768  ROOM_BELL       896  DONE  LAST_ZERO  DONE_BELL
+//!  384  the consumers' side: tenure, committed, two cursors, RETIRING, ADOPTED, ADOPTED_NUMBER, HOLD_*
+//!  640  ITEMS_BELL       768  ROOM_BELL       896  DONE  LAST_ZERO  DONE_BELL  STRAY  ADRIFT
+//! 1024  HOLDERS slots: WHO  TAKEN  DONE  -
 //!
 //! a side's committed word:   count of items << 1 | flip;     a side's cursor `flip` is the one that counts
 //! a cursor:                  segment reference << 32 | offset,   bytes of all items so far
@@ -30,6 +31,7 @@ pub(super) const MAX_ITEMS_AT: usize = 8;
 pub(super) const CAPACITY_AT: usize = 16;
 pub(super) const CLOSED_AT: usize = 24;
 pub(super) const POLLED_AT: usize = 28;
+pub(super) const COUNTED_AT: usize = 32;
 
 pub(super) const PRODUCERS_AT: usize = 128;
 pub(super) const CONSUMERS_AT: usize = 384;
@@ -38,6 +40,14 @@ pub(super) const ROOM_BELL_AT: usize = 768;
 pub(super) const DONE_AT: usize = 896;
 pub(super) const LAST_ZERO_AT: usize = 904;
 pub(super) const DONE_BELL_AT: usize = 912;
+/// Items done with by processes that have no slot.
+pub(super) const STRAY_AT: usize = 920;
+/// Items taken by processes that have signed off since.
+pub(super) const ADRIFT_AT: usize = 928;
+pub(super) const HOLDERS_AT: usize = 1024;
+pub(super) const HOLDER_BYTES: usize = 32;
+/// Processes that can be counted as receivers at a time.
+pub const HOLDERS: usize = (BYTES - HOLDERS_AT) / HOLDER_BYTES;
 
 // Within a side.
 pub(super) const TENURE: usize = 0;
@@ -56,6 +66,9 @@ pub(super) const READABLE_AT: usize = PRODUCERS_AT + 88;
 pub(super) const RETIRING_AT: usize = CONSUMERS_AT + 64;
 pub(super) const ADOPTED_AT: usize = CONSUMERS_AT + 72;
 pub(super) const ADOPTED_NUMBER_AT: usize = CONSUMERS_AT + 80;
+pub(super) const HOLD_SLOT_AT: usize = CONSUMERS_AT + 88;
+pub(super) const HOLD_BEFORE_AT: usize = CONSUMERS_AT + 96;
+pub(super) const HOLD_TARGET_AT: usize = CONSUMERS_AT + 104;
 
 // Within a segment.
 pub(super) const SEGMENT_MAGIC_AT: usize = 0;

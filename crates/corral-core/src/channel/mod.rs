@@ -26,6 +26,7 @@
 mod consumer;
 mod done;
 mod event;
+mod holders;
 pub mod item;
 pub mod layout;
 mod producer;
@@ -136,6 +137,10 @@ pub struct Channel {
     event: Option<OwnedFd>,
     /// What waiting has taught, for items and for room; a second thread at once does without.
     spins: [Exclusive<Spin>; 2],
+    /// Is it known who holds what was received?
+    counted: bool,
+    /// This process's slot among the holders, if it was right once.
+    slot: AtomicU64,
     left_blocks: AtomicBool,
     tidy_after_ns: AtomicU64,
     /// In place of this process's identity.
@@ -181,6 +186,7 @@ impl Channel {
         if channel.word(layout::MAGIC_AT)?.load(Ordering::Relaxed) != layout::MAGIC {
             return Err(ChannelError::Damaged("the block is no channel"));
         }
+        channel.counted = channel.word(layout::COUNTED_AT)?.load(Ordering::Relaxed) != 0;
         channel.bounds = Bounds {
             items: channel.word(layout::MAX_ITEMS_AT)?.load(Ordering::Relaxed),
             bytes: channel.word(layout::CAPACITY_AT)?.load(Ordering::Relaxed),
@@ -202,6 +208,8 @@ impl Channel {
             spin_ns: AtomicU64::new(0),
             event: None,
             spins,
+            counted: false,
+            slot: AtomicU64::new(0),
             left_blocks: AtomicBool::new(false),
             tidy_after_ns: AtomicU64::new(0),
             #[cfg(test)]
@@ -337,31 +345,44 @@ impl Channel {
         block_region(&self.heap, reference)
     }
 
-    /// Waits until `ready`, on one of the two bells. False: the time is up.
+    /// Waits until `ready`, on a bell. False: the time is up.
     fn wait_until<E: From<ChannelError>>(
         &self,
         bell: usize,
         waiting: &mut Waiting<'_, E>,
         ready: impl Fn() -> bool,
     ) -> Result<bool, E> {
-        let word = self.half(bell).map_err(ChannelError::from)?;
-        let spin = self.spins.get(usize::from(bell == layout::ROOM_BELL_AT)).and_then(Exclusive::enter);
-        let (mut alone, spin_ns) = (Spin::default(), if spin.is_some() { self.spin_ns() } else { 0 });
-        let mut spin = spin;
-        let patience = Patience {
-            deadline: waiting.deadline,
-            spin_ns,
-            spin: spin.as_deref_mut().unwrap_or(&mut alone),
-            interrupted: Interrupted(waiting.interrupted),
-        };
-        let look = || ready().then_some(());
-        let overdue = || {
+        self.wait_unless_overdue(bell, waiting, &ready, || {
             if self.is_untidy() {
                 self.tidy();
             }
-            look()
+            ready()
+        })
+    }
+
+    /// As [`Self::wait_until`]; `overdue` is asked after each sleep that nobody ended.
+    fn wait_unless_overdue<E: From<ChannelError>>(
+        &self,
+        bell: usize,
+        waiting: &mut Waiting<'_, E>,
+        ready: impl Fn() -> bool,
+        overdue: impl Fn() -> bool,
+    ) -> Result<bool, E> {
+        let word = self.half(bell).map_err(ChannelError::from)?;
+        let known = self.spins.get(usize::from(bell == layout::ROOM_BELL_AT));
+        // Another thread is just reading or writing it (or was, when this process was forked): learn from scratch.
+        let mut spin = known.and_then(Exclusive::enter).map(|inside| *inside).unwrap_or_default();
+        let patience = Patience {
+            deadline: waiting.deadline,
+            spin_ns: self.spin_ns(),
+            spin: &mut spin,
+            interrupted: Interrupted(waiting.interrupted),
         };
-        Ok(patience.wait(word, look, overdue)?.is_some())
+        let found = patience.wait(word, || ready().then_some(()), || overdue().then_some(()))?;
+        if let Some(mut inside) = known.and_then(Exclusive::enter) {
+            *inside = spin;
+        }
+        Ok(found.is_some())
     }
 
     /// Runs `body` with the tenure of a side, having repaired what a dead predecessor left. None: not got in time.

@@ -16,7 +16,7 @@ impl Channel {
         let (bell, outcome) = if side == layout::PRODUCERS_AT {
             (layout::ITEMS_BELL_AT, self.repair_growth().and_then(|()| self.repair_item()))
         } else {
-            (layout::ROOM_BELL_AT, self.repair_retirement().and_then(|()| self.repair_adoption()))
+            (layout::ROOM_BELL_AT, self.repair_consumer())
         };
         // It may have committed and not told anybody.
         many::ring(self.half(bell)?, u32::MAX);
@@ -24,6 +24,12 @@ impl Channel {
             self.set_event()?;
         }
         outcome
+    }
+
+    fn repair_consumer(&self) -> Result<(), ChannelError> {
+        self.repair_hold()?;
+        self.repair_retirement()?;
+        self.repair_adoption()
     }
 
     /// A new segment: in use if the committed place is in it, else nobody's.

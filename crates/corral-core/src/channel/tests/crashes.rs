@@ -342,3 +342,78 @@ fn killed_while_the_event_is_changed() {
     let names = enumerate_crashes(|| polled(1), |channel| take(channel, 1), check);
     assert_passed(&names, &["event.unmarked", "event.drained"]);
 }
+
+fn counted(contents: &[Vec<u8>]) -> Channel {
+    let mut channel = channel();
+    channel.count_holders().unwrap();
+    send_each(&channel, contents);
+    channel
+}
+
+/// What the dead one holds is known exactly, and not waited for; what others hold is.
+fn check_holders(survivor: &Channel, sent: u64, done_by_the_dead: u64) {
+    let gone = sent - survivor.length();
+    assert_eq!(survivor.abandoned().unwrap(), gone - done_by_the_dead);
+    let soon = || Deadline::after(Duration::from_millis(6));
+    let done = |survivor: &Channel| waiting(soon(), |waiting| survivor.wait_done(waiting)).unwrap();
+    while recv(survivor).is_some() {
+        assert!(!done(survivor), "an item of a living process is waited for");
+        assert!(survivor.item_done().unwrap());
+    }
+    assert!(done(survivor), "nobody waits for the dead");
+}
+
+#[test]
+fn killed_while_its_hands_are_full() {
+    let contents = [filler(0), vec![1; LONG], filler(2), filler(3), vec![4]];
+    let names = enumerate_crashes(
+        || counted(&contents),
+        |channel| take(channel, 4),
+        |survivor, finished| {
+            assert!(!finished || survivor.length() == 1);
+            check_holders(survivor, 5, 0);
+        },
+    );
+    assert_passed(&names, &["hold.claimed", "hold.intended", "hold.counted", "hold.settled"]);
+}
+
+#[test]
+fn killed_while_it_says_that_what_it_holds_is_done() {
+    enumerate_crashes(
+        || {
+            let channel = counted(&[vec![0], vec![1], vec![2]]);
+            channel.acts_as.store(KILLED, Ordering::Relaxed);
+            take(&channel, 2).unwrap();
+            channel
+        },
+        |channel| channel.item_done().map(drop),
+        |survivor, finished| {
+            let (done, abandoned) = (3 - survivor.unfinished(), survivor.abandoned().unwrap());
+            // One may count twice, and none is forgotten.
+            assert!(done + abandoned == 2 || (!finished && done + abandoned == 3), "{done} and {abandoned}");
+            drain(survivor);
+            survivor.item_done().unwrap();
+            assert!(
+                waiting(Deadline::after(Duration::from_millis(6)), |waiting| survivor.wait_done(waiting))
+                    .unwrap()
+            );
+        },
+    );
+}
+
+#[test]
+fn what_one_took_another_may_be_done_with_and_who_signs_off_abandons_nothing() {
+    let here = counted(&[vec![0], vec![1], vec![2]]);
+    let survivor = attached(&here);
+    here.acts_as.store(KILLED, Ordering::Relaxed);
+    take(&here, 2).unwrap();
+    assert_eq!(survivor.abandoned().unwrap(), 2);
+    assert!(survivor.item_done().unwrap(), "of another's");
+    assert_eq!(survivor.abandoned().unwrap(), 1);
+    here.sign_off().unwrap();
+    assert_eq!((survivor.abandoned().unwrap(), survivor.unfinished()), (0, 2));
+    here.acts_as.store(KILLED + 1, Ordering::Relaxed);
+    take(&here, 1).unwrap();
+    assert!(survivor.item_done().unwrap(), "of the one that has left");
+    assert_eq!((survivor.abandoned().unwrap(), survivor.unfinished()), (1, 1));
+}
