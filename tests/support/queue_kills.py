@@ -76,6 +76,11 @@ def in_child(deed: Callable[[], None]) -> int:
     os._exit(code)
 
 
+def say_done(queue: Queue) -> None:
+    if isinstance(queue, JoinableQueue):
+        queue.task_done()
+
+
 def put_all(queue: Queue, log: Log, numbers: range, *, many: bool) -> None:
     for start in range(0, len(numbers), BATCH if many else 1):
         if many:
@@ -99,6 +104,7 @@ def get_all(queue: Queue, log: Log, *, many: bool) -> None:
                         queue.put(other)
                 return
             log.add(check(got))
+            say_done(queue)
 
 
 def outlive(pid: int, meanwhile: Callable[[], object]) -> int:
@@ -125,6 +131,7 @@ def kill_a_producer(
     def receive(timeout: float = 0.001) -> bool:
         try:
             seen.add(check(queue.get(timeout=timeout)))
+            say_done(queue)
         except standard.Empty:
             return False
         return True
@@ -171,6 +178,7 @@ def kill_a_consumer(
     assert left <= 1, "more than the end that the dead did not take"
     for _ in range(left):
         assert queue.get(timeout=0)[0] == END
+        say_done(queue)
     check_nothing_is_left(queue, logs[0].identity(), killed=codes[0] != 0)
     return codes[0] != 0
 
@@ -187,10 +195,14 @@ def check_nothing_is_left(queue: Queue, identity: int, *, killed: bool) -> None:
     for number in range(2):
         queue.put(number)
         assert is_readable(queue)
-    assert [queue.get(timeout=LIMIT_S) for _ in range(2)] == [0, 1]
+    for number in range(2):
+        assert queue.get(timeout=LIMIT_S) == number
+        say_done(queue)
     assert not is_readable(queue)
     if killed and identity:
         queue._heap.recover(identity)
+    if isinstance(queue, JoinableQueue):
+        assert queue._wait_done(LIMIT_S), "join waits for the dead"
     used = queue._heap.stats()["blocks_used"]
     assert used == 2, f"{used} blocks are used: the queue's own, its segment, and what else?"
 
@@ -242,6 +254,7 @@ PRODUCER_STEPS = (
 )
 CONSUMER_STEPS = (
     "channel.entered",
+    "hold.counted",
     "commit.placed",
     "commit.counted",
     "commit.done",
@@ -258,27 +271,38 @@ CONSUMER_STEPS = (
 )
 
 
-def main() -> None:
-    """Strike at each step, at several passings; print how many were killed, and the steps missed."""
+SELDOM = {"ring.seen"}
+"""Only when somebody sleeps."""
+
+
+def strike_at(step: str, kill: Callable[..., bool]) -> int:
+    """Strike at a step, at several passings; how many were killed."""
     arm_fault = _native.arm_fault  # type: ignore[attr-defined]
-    kills, missed = 0, []
+    kills = 0
+    for number, nth in enumerate((1, 2, 1, 3, 1, 5, 2, 8)):
+
+        def arm(nth: int = nth) -> None:
+            arm_fault(step, nth, signal.SIGKILL)
+
+        try:
+            kills += kill(make(number), arm, nothing, many=bool(number % 3 == 2))
+        except AssertionError as error:
+            where = f"{kill.__name__} at {step}, passing {nth}, queue {number}"
+            raise AssertionError(f"{where}: {error}") from error
+    return kills
+
+
+def main() -> None:
+    """Strike at each step; print how many were killed, and the steps at which nobody was."""
+    total, missed = 0, []
     for kill, steps in ((kill_a_producer, PRODUCER_STEPS), (kill_a_consumer, CONSUMER_STEPS)):
         for step in steps:
-            before = kills
-            for number, nth in enumerate((1, 2, 1, 3, 1, 5, 2, 8)):
-
-                def arm(step: str = step, nth: int = nth) -> None:
-                    arm_fault(step, nth, signal.SIGKILL)
-
-                try:
-                    kills += kill(make(number), arm, nothing, many=bool(number % 3 == 2))
-                except AssertionError as error:
-                    raise AssertionError(
-                        f"{kill.__name__} at {step}, passing {nth}, queue {number}: {error}"
-                    ) from error
-            if kills == before:
+            # Who gets how much is the scheduler's choice: some come to a step seldom.
+            kills = next(filter(None, (strike_at(step, kill) for _ in range(3))), 0)
+            total += kills
+            if not kills and step not in SELDOM:
                 missed.append(f"{kill.__name__}@{step}")
-    print(kills, *missed)  # noqa: T201 - what the test reads
+    print(total, *missed)  # noqa: T201 - what the test reads
 
 
 if __name__ == "__main__":
