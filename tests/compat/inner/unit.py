@@ -140,7 +140,16 @@ class Telling(unittest.TestResult):
         self._settle(test, "failed", "the suite itself expects this test to fail")
 
     def _settle(self, test: Any, outcome: str, detail: str) -> None:
-        if self._outcome is None:  # a set-up's or an ending's, of a class or a module
+        if self._outcome is None and isinstance(test, unittest.TestCase):  # skipped without being begun
+            self.tell(
+                event="end",
+                test=_place_of(test),
+                outcome=outcome,
+                detail=detail,
+                seconds=0.0,
+                said=_said(),
+            )
+        elif self._outcome is None:  # a set-up's or an ending's, of a class or a module
             self.tell(event="around", test=str(test), outcome=outcome, detail=detail)
         elif self._outcome[0] in {"passed", "skipped"}:
             self._outcome = (outcome, detail)
