@@ -212,7 +212,7 @@ impl Barrier {
     #[getter]
     fn n_waiting(&self) -> PyResult<u32> {
         let (state, count) = self.opened()?.barrier()?.state();
-        Ok(if state == State::Filling { count } else { 0 })
+        Ok(if state == State::Broken { 0 } else { count })
     }
 
     #[getter]
