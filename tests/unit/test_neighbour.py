@@ -74,6 +74,18 @@ def test_a_module_that_is_not_there_is_still_missing() -> None:
     assert out == "no_such_module_of_ours\n"
 
 
+def test_a_frozen_module_is_told_and_its_loader_left_as_it_was() -> None:
+    out = python(
+        """
+        from corral._launch import neighbour
+        neighbour.when_loaded("__hello__", lambda module: print("told", module.__name__))
+        import __hello__
+        import __phello__
+        """
+    )
+    assert out == "told __hello__\n"
+
+
 def test_nothing_of_the_standard_library_is_loaded_for_it() -> None:
     out = python(
         """

@@ -82,7 +82,7 @@ class _Finder:
             spec: ModuleSpec | None = find(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    _tell_after(spec.loader, name)
+                    _tell_after(spec, name)
                 return spec
         return None
 
@@ -90,18 +90,23 @@ class _Finder:
 _finder: Any = _Finder()
 
 
-def _tell_after(loader: Any, name: str) -> None:
-    """Have the loader call those who wait after it has executed the module."""
+def _tell_after(spec: ModuleSpec, name: str) -> None:
+    """Have the module's loader call those who wait after it has executed the module."""
+    loader: Any = spec.loader
     execute = loader.exec_module
 
     def execute_and_tell(module: ModuleType) -> None:
         execute(module)
         executed(name, module)
 
+    if isinstance(loader, type):
+        # Of frozen modules, one loader for all.
+        spec.loader = type(loader.__name__, (loader,), {"exec_module": staticmethod(execute_and_tell)})  # type: ignore[assignment]
+        return
     try:
         loader.exec_module = execute_and_tell
     except AttributeError:
-        # A loader without room for it, such as a built-in one.
+        # A loader without room for it: then nobody is told.
         return
 
 
