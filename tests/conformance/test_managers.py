@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +118,7 @@ def test_an_exception_in_the_server_is_raised_at_the_caller(
         with pytest.raises(LookupError, match="not here"):
             counter.fail()
         with pytest.raises(RemoteError, match="Unserializable"):
-            counter.give_lambda()
+            counter.give_what_cannot_be_sent()
         assert counter.add(1) == 1
     with one.Manager() as manager, pytest.raises(queue.Empty):
         manager.Queue().get_nowait()
@@ -133,6 +135,51 @@ def test_proxies_nest_and_print(one: context.BaseContext) -> None:
         assert manager._number_of_objects() == 2  # type: ignore[attr-defined]
         del outer
         assert manager._number_of_objects() == 1  # type: ignore[attr-defined]
+
+
+PROGRAM = """
+import sys
+import corral
+from corral.managers import BaseManager
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+class Maker:
+    def make(self, x):
+        return Point(x)
+    def call(self, function, *args):
+        return function(*args)
+
+def move(points):
+    points.append(Point(points[0].x + 1))
+    return points[-1]
+
+class Own(BaseManager):
+    pass
+
+Own.register("Maker", Maker)
+ctx = corral.get_context(sys.argv[1])
+with ctx.Manager() as manager, ctx.Pool(1) as pool, Own(ctx=ctx) as own:
+    points = manager.list([Point(1)])
+    assert type(points[0]) is Point
+    moved = pool.apply(move, (points,))
+    assert type(moved) is Point
+    assert [point.x for point in points] == [1, 2]
+    assert {type(point) for point in points} == {Point}
+    maker = own.Maker()
+    assert type(maker.make(5)) is Point
+    assert maker.call(lambda x, y: x + y, 3, 4) == 7
+print("done")
+"""
+
+
+def test_what_belongs_to_main_is_shared(ctx: context.BaseContext, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, str(program), ctx.get_start_method() or ""]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "done\n"
 
 
 def test_another_program_connects_with_the_key(one: context.BaseContext, targets: ModuleType) -> None:
