@@ -28,6 +28,7 @@ from corral._engine.engine import Engine
 from corral._engine.future import TaskFuture
 from corral._engine.obituary import again, pool_broken
 from corral._engine.retrying import under_terms
+from corral._engine.sizing import check_limits, check_range
 from corral._engine.stream import END, ItemFailure, Stream
 from corral._engine.terms import agree
 from corral.errors import RemoteTraceback
@@ -101,6 +102,7 @@ class ProcessPoolExecutor(Executor):
         forward: As for `corral.Pool`: which of "logging", "warnings" and "prints" of the workers come home.
         blas_threads: How many threads OpenMP, OpenBLAS, MKL and the like may use in each worker; None for the
         processors divided by the workers, 0 to leave them alone. What the environment says goes before.
+        memory_limit, idle_timeout: As for `corral.Pool`. A pair as `max_workers` is the least and the most.
 
     Leaving a `with` block waits for all futures. Thread-safe. A worker that dies is replaced; only the
     task that it was running fails, with `corral.WorkerLost` (a `BrokenProcessPool`).
@@ -108,7 +110,7 @@ class ProcessPoolExecutor(Executor):
 
     def __init__(
         self,
-        max_workers: int | None = None,
+        max_workers: int | tuple[int, int] | None = None,
         mp_context: Any = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -116,14 +118,18 @@ class ProcessPoolExecutor(Executor):
         max_tasks_per_child: int | None = None,
         forward: bool | str | Iterable[str] | None = None,
         blas_threads: int | None = None,
+        memory_limit: int | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         from corral._engine.messages import choose
         from corral.context import cpu_count
 
         if max_workers is None:
             max_workers = cpu_count()
-        elif max_workers <= 0:
+        elif isinstance(max_workers, int) and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        least, most = check_range(max_workers)
+        check_limits(memory_limit, idle_timeout)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_child is not None:
@@ -134,7 +140,7 @@ class ProcessPoolExecutor(Executor):
         context = _context(mp_context, replaces=max_tasks_per_child is not None)
         method = context.get_start_method()
         self._mp_context = context
-        self._max_workers = max_workers
+        self._max_workers = most
         self._owner = os.getpid()
         count = itertools.count(1)
         backend = LocalBackend(
@@ -145,10 +151,17 @@ class ProcessPoolExecutor(Executor):
             initargs=initargs,
             exit_is_result=True,
             forward=choose(forward),
-            blas_threads=share_of_threads(blas_threads, cpu_count(), max_workers),
+            blas_threads=share_of_threads(blas_threads, cpu_count(), most),
+            memory_bytes=memory_limit,
         )
         self._engine = Engine(
-            backend, max_workers, tasks_per_worker=max_tasks_per_child, on_demand=True, drain_at_exit=True
+            backend,
+            most,
+            tasks_per_worker=max_tasks_per_child,
+            on_demand=True,
+            drain_at_exit=True,
+            least=least if isinstance(max_workers, tuple) else None,
+            idle_s=idle_timeout,
         )
         self._finalizer = weakref.finalize(self, self._engine.leash.drop)
         self._finalizer.atexit = False
@@ -251,6 +264,18 @@ class ProcessPoolExecutor(Executor):
         )
         stream.start()
         return _results(stream, deadline)
+
+    def resize(self, max_workers: int) -> None:
+        """Have that many workers at most from now on; those who are too many end what they run, and leave.
+
+        Raises:
+            ValueError: fewer than one.
+            RuntimeError: the executor was shut down.
+        """
+        _, most = check_range(max_workers)
+        self._check_running()
+        self._engine.resize(most)
+        self._max_workers = most
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work; the workers leave once what was given is done.

@@ -16,6 +16,7 @@ from corral._engine.engine import Engine
 from corral._engine.obituary import again
 from corral._engine.results import ApplyResult, AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
 from corral._engine.retrying import under_terms
+from corral._engine.sizing import check_limits, check_range
 from corral._engine.stream import Stream
 from corral._engine.terms import agree, agree_on_map
 from corral.errors import EncodeError, PoolClosed, RemoteTraceback
@@ -60,7 +61,8 @@ class Pool:
 
     Args:
         processes: Number of workers; None for the CPUs really available (affinity, cgroup,
-        `PYTHON_CPU_COUNT`).
+        `PYTHON_CPU_COUNT`). A pair is the least and the most: workers come as there is work for them, and
+        leave when they had none for `idle_timeout`.
         initializer: Called as `initializer(*initargs)` in each worker when it starts.
         maxtasksperchild: A worker is replaced after this many tasks (chunks count as one).
         context: A context (`corral.get_context`) or the name of a start method; None for the default.
@@ -69,6 +71,10 @@ class Pool:
         by default.
         blas_threads: How many threads OpenMP, OpenBLAS, MKL and the like may use in each worker; None for the
         processors divided by the workers, 0 to leave them alone. What the environment says goes before.
+        memory_limit: Bytes of memory of its own that a worker may use. Near it (nine tenths), it is replaced
+        between two tasks; above it, it is killed during one, which then fails with `corral.WorkerLost`.
+        idle_timeout: Seconds after which a worker leaves that had nothing to do for so long; a new one comes
+        when there is. By default none leaves; of a pair's range, after 60 seconds.
 
     Leaving a `with` block terminates the pool. Thread-safe. Workers that die are replaced; only the
     task that such a worker was running fails, with `corral.WorkerLost`.
@@ -76,7 +82,7 @@ class Pool:
 
     def __init__(
         self,
-        processes: int | None = None,
+        processes: int | tuple[int, int] | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
@@ -84,21 +90,21 @@ class Pool:
         *,
         forward: bool | str | Iterable[str] | None = None,
         blas_threads: int | None = None,
+        memory_limit: int | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         from corral._engine.messages import choose
         from corral.context import cpu_count
 
-        if processes is None:
-            processes = cpu_count()
-        if processes < 1:
-            raise ValueError("Number of processes must be at least 1")
+        least, most = check_range(cpu_count() if processes is None else processes)
         limit: object = maxtasksperchild  # whatever it is
         if limit is not None and not (isinstance(limit, int) and limit > 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         method = start_method(context)
-        self._processes = processes
+        check_limits(memory_limit, idle_timeout)
+        self._processes = most
         self._owner = os.getpid()
         backend = LocalBackend(
             method,
@@ -107,9 +113,16 @@ class Pool:
             initializer=initializer,
             initargs=tuple(initargs),
             forward=choose(forward),
-            blas_threads=share_of_threads(blas_threads, cpu_count(), processes),
+            blas_threads=share_of_threads(blas_threads, cpu_count(), most),
+            memory_bytes=memory_limit,
         )
-        self._engine = Engine(backend, processes, tasks_per_worker=maxtasksperchild)
+        self._engine = Engine(
+            backend,
+            most,
+            tasks_per_worker=maxtasksperchild,
+            least=least if isinstance(processes, tuple) else None,
+            idle_s=idle_timeout,
+        )
         self._finalizer = weakref.finalize(self, self._engine.leash.drop)
         self._finalizer.atexit = False
         self._terms: Terms | None = None
@@ -385,6 +398,18 @@ class Pool:
         iterator = IMapIterator(stream, self)
         stream.start()
         return iterator
+
+    def resize(self, processes: int) -> None:
+        """Have that many workers from now on; those who are too many end what they run, and leave.
+
+        Raises:
+            ValueError: fewer than one, or the pool is closed.
+            OSError: not all that are missing could be started.
+        """
+        _, most = check_range(processes)
+        self._check_running()
+        self._engine.resize(most)
+        self._processes = most
 
     # Ending.
 

@@ -88,6 +88,10 @@ class FakeWaitSet:
 
 class FakeBackend:
     spin_us = 0
+    memory_bytes: int | None = None
+
+    def weigh(self, pid: int) -> int:
+        return 0
 
     def __init__(self) -> None:
         self.waitset: Any = FakeWaitSet()

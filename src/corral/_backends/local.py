@@ -52,6 +52,7 @@ class LocalBackend:
         exit_is_result: bool = False,
         forward: tuple[str, ...] = (),
         blas_threads: int = 0,
+        memory_bytes: int | None = None,
     ) -> None:
         """Prepare; no process is started yet.
 
@@ -68,6 +69,7 @@ class LocalBackend:
         begin(method)
         self._method = method
         self._blas_threads = blas_threads
+        self.memory_bytes = memory_bytes
         self._name = name
         self._initializer = initializer
         self._initargs = initargs
@@ -101,6 +103,7 @@ class LocalBackend:
         ways = {
             "depth": self._depth,
             "threads": self._blas_threads,
+            "memory": self.memory_bytes,
             "says": wishes(self._forward, name) if self._forward else None,
         }
         payload = dumps((link.ref, self._init, self._exit_is_result, spin_us, ways))
@@ -135,6 +138,12 @@ class LocalBackend:
     def tidy(self) -> None:
         """Hand the pages of freed blocks back to the system."""
         self._heap.trim(_IDLE_S)
+
+    def weigh(self, pid: int) -> int:
+        """How many bytes of memory of its own a worker uses."""
+        from corral._worker.memory import own_bytes
+
+        return own_bytes(pid)
 
     def last_words(self, child: Child) -> str:
         """The stacks that the faulthandler has written in a worker ended by a signal; empty if it has not."""

@@ -43,6 +43,7 @@ FAILED: Final = 19  # body: a failure
 CHUNK_FAILED: Final = 20  # body: (index of the failed item, failure)
 CHUNK_MIXED: Final = 21  # body: (values with None at failed places, [(index, failure), ...])
 PARTIAL: Final = 22  # some items' answers, and more follow; body as of CHUNK_MIXED; aux: see `part_of`
+LEAVING: Final = 24  # the worker leaves by itself, above its memory limit; aux: the bytes it uses
 CHUNK_REST: Final = 23  # what PARTIAL frames left; body as of CHUNK_MIXED, the indices the chunk's
 
 # What a worker does with the frame it has taken (`Link.enter`); taking it begins the first.

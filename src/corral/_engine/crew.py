@@ -27,8 +27,10 @@ from corral._engine.ledger import ChunkTask, Ledger, Task
 from corral._engine.messages import Said
 from corral._engine.obituary import again, name_of, pool_broken, worker_lost
 from corral._engine.outcome import raw
+from corral._engine.scale import Scale
 from corral._engine.scheduler import Scheduler
 from corral._engine.seats import Seat
+from corral._engine.sizing import IDLE_S, Idleness
 from corral._engine.supervision import Supervisor
 from corral._engine.warden import Warden
 from corral.errors import describe_exit
@@ -63,9 +65,15 @@ class Crew:
         self._warden = Warden(self)
         self._seats: dict[int, Seat] = {}  # by token
         self._seat_at: list[Seat | None] = [None] * workers
-        self._vacant = workers
+        self._size = self._vacant = workers
+        self._idleness: Idleness | None = None
+        self._idle_s = IDLE_S
+        self._scale: Scale | None = None
+        if backend.memory_bytes is not None:
+            self._scale = Scale(self, backend.memory_bytes, backend.weigh)
         self._next_token = 1
         self._said = Said()
+        self._is_looking = False  # for those who have nothing to do
         self.dismissed = False
         self.broken: BaseException | None = None
         self.is_short = False  # whether a worker could not be replaced
@@ -135,9 +143,15 @@ class Crew:
             seat.quota -= 1
             if seat.quota == 0:
                 self._stop(seat)
-        if task.kind >= _UNDER_TERMS and task.terms is not None:
-            self._warden.sent(seat, task.terms)
+        if self._scale is not None or task.kind >= _UNDER_TERMS:
+            self._look_after(seat, task)
         return True
+
+    def _look_after(self, seat: Seat, task: Task) -> None:
+        if self._scale is not None:
+            self._scale.loaded()
+        if task.terms is not None:
+            self._warden.sent(seat, task.terms)
 
     def _tell_terms(self, seat: Seat, task: TermedTask) -> bool:
         """Send what precedes a task under terms; if the task itself is not sent, it does no harm."""
@@ -205,6 +219,17 @@ class Crew:
             self.refill()
 
     # Tasks stopped while they run.
+
+    def seats(self) -> list[Seat]:
+        """Those that have a worker."""
+        return list(self._seats.values())
+
+    def taken_at(self, seat: Seat) -> Task | None:
+        """The task that a worker has taken and not answered; None if there is none."""
+        for task in self.ledger.flying[seat.index].values():
+            if seat.link.taken(task.position, task.id):
+                return task
+        return None
 
     def is_manned(self, seat: Seat) -> bool:
         """Whether the worker that was given this seat still has it."""
@@ -345,6 +370,9 @@ class Crew:
         elif kind == wire.BROKEN:
             cause = decode_failure(raw(body))
             self.give_up(pool_broken("the initializer of a worker failed", cause), arrivals)
+        elif kind == wire.LEAVING:
+            seat.stopping = seat.told = True
+            self._scheduler.close(seat.index)
         elif kind in wire.SAID:
             self._said.heard.append((kind, body))
             arrivals.said = self._said
@@ -366,7 +394,7 @@ class Crew:
         Raises:
             OSError: a process could not be started.
         """
-        for index, seat in enumerate(self._seat_at):
+        for index, seat in enumerate(self._seat_at[: self._size]):
             if seat is None and (most is None or most > 0):
                 self._launch(index)
                 most = None if most is None else most - 1
@@ -377,10 +405,65 @@ class Crew:
         self._next_token += 1
         self._seats[seat.token] = seat
         self._seat_at[index] = seat
-        self._vacant -= 1
+        self._count_vacant()
+        if self._idleness is not None:
+            self._look_for_idle_soon()
         self._waitset.add_link(seat.token << 1, link)
         self._waitset.add_fd(seat.token << 1 | 1, child.sentinel)
         self._scheduler.open(index)
+
+    def _count_vacant(self) -> None:
+        self._vacant = self._seat_at[: self._size].count(None)
+
+    # How many there are.
+
+    def resize(self, workers: int) -> None:
+        """Have `workers` workers; those who are too many leave once they have done what they run."""
+        self._scheduler.grow(workers)
+        self.ledger.grow(workers)
+        self._seat_at += [None] * (workers - len(self._seat_at))
+        self._size = workers
+        self._count_vacant()
+        for seat in self.seats():
+            if seat.index >= workers and not seat.stopping:
+                self._send_home(seat)
+        if not self._on_demand:
+            self.launch()
+        self.refill()
+
+    def breathe(self, least: int, idle_s: float) -> None:
+        """Let workers leave that had nothing to do for `idle_s`, but for `least`; and come when needed."""
+        self._on_demand = True
+        self._idle_s = idle_s
+        self._idleness = Idleness(least)
+        self._look_for_idle_soon()
+
+    def _look_for_idle_soon(self) -> None:
+        assert self._idleness is not None, "only of a crew that breathes"
+        if len(self._seats) > self._idleness.least and not self._is_looking:
+            self._is_looking = True
+            self.agenda.add(monotonic() + self._idle_s, self)
+
+    def run(self) -> None:
+        """Send workers home that have nothing to do (an entry of the agenda)."""
+        self._is_looking = False
+        if self.dismissed or self._idleness is None:
+            return
+        for index in self._idleness.look(self._scheduler.idle(), len(self._seats)):
+            seat = self._seat_at[index]
+            if seat is not None:
+                seat.retired = True
+                self._stop(seat)
+        self._look_for_idle_soon()
+
+    def _send_home(self, seat: Seat) -> None:
+        """Have a worker leave for good, and what it has not begun done by others."""
+        seat.retired = True
+        flying = list(self.ledger.flying[seat.index].values())
+        taken_back = [task for task in flying if self._revoke(seat, task)]
+        self._scheduler.returned(seat.index, len(taken_back))
+        self.ledger.again(taken_back)
+        self._stop(seat)
 
     def scrap(self) -> None:
         """Not all could be launched: end those that were."""
@@ -448,7 +531,9 @@ class Crew:
                 task.begun = progress[2]
             error = None if seat.verdict is None or seat.verdict[0] != task.id else seat.verdict[1]
             arrivals.call(
-                task.sink.failed, task, error or worker_lost(task, seat.child, exitcode, phase, words)
+                task.sink.failed,
+                task,
+                error or worker_lost(task, seat.child, exitcode, phase, seat.reason or words),
             )
         self.ledger.again(again)
         self._leave(seat)
@@ -468,10 +553,12 @@ class Crew:
         self._waitset.remove(seat.token << 1 | 1)
         del self._seats[seat.token]
         self._seat_at[seat.index] = None
-        self._vacant += 1
+        self._count_vacant()
         self._backend.bury(seat.child)
 
     def _replace(self, seat: Seat, exitcode: int | None, arrivals: Arrivals, *, cost_a_task: bool) -> None:
+        if seat.index >= self._size or (seat.retired and self._idleness is not None):
+            return
         planned = seat.verdict is not None or (seat.stopping and exitcode == 0)
         if not planned and not self._supervisor.may_restart(
             monotonic(), cost_a_task=cost_a_task, was_ready=seat.ready, was_killed=exitcode in _KILLED

@@ -35,6 +35,7 @@ from corral._engine.interrupts import hold, release
 from corral._engine.leash import Leash
 from corral._engine.obituary import again, pool_broken
 from corral._engine.onetime import OneAtATime
+from corral._engine.sizing import IDLE_S
 from corral._engine.within import WaitsWithin
 from corral.errors import PoolClosed
 
@@ -67,8 +68,12 @@ class Engine(WaitsWithin):
         tasks_per_worker: int | None = None,
         on_demand: bool = False,
         drain_at_exit: bool = False,
+        least: int | None = None,
+        idle_s: float | None = None,
     ) -> None:
         """Launch `workers` workers; with `on_demand` each only when there is work for it.
+
+        With `least` or `idle_s`, workers who had nothing to do for that long leave, but for `least` of them.
 
         `drain_at_exit`: whether the program's exit waits for unsettled tasks (an executor's) or not (a
         pool's).
@@ -98,12 +103,14 @@ class Engine(WaitsWithin):
         self.leash = Leash(backend.waitset)
         self._drain_at_exit = drain_at_exit
         self._pid = os.getpid()
-        if not on_demand:
+        if not on_demand or least:
             try:
-                self._crew.launch()
+                self._crew.launch(least)
             except BaseException:
                 self._crew.scrap()
                 raise
+        if least is not None or idle_s is not None:
+            self._crew.breathe(least or 0, IDLE_S if idle_s is None else idle_s)
         roll.enter(self)
         threading.Thread(target=self._background, name="corral-driver", daemon=True).start()
 
@@ -547,6 +554,20 @@ class Engine(WaitsWithin):
             self.join()
         else:
             self.terminate(PoolClosed("the pool ended with its program"))
+
+    def resize(self, workers: int) -> None:
+        """Have `workers` workers from now on; those who are too many leave once they have done what they run.
+
+        Raises:
+            OSError: not all that are missing could be started.
+        """
+        with self._lock:
+            if self.closing or self._crew.broken is not None:
+                raise PoolClosed(_CLOSED_MEANWHILE)
+            self.workers = workers
+            self._crew.resize(workers)
+        self._feeder.run()
+        self.announce()
 
     def workers_now(self) -> list[Child]:
         """The worker processes of this moment."""

@@ -134,6 +134,10 @@ class Ledger:
         self.flying: list[dict[int, Task]] = [{} for _ in range(seats)]
         self.later: dict[int, Task] = {}
 
+    def grow(self, seats: int) -> None:
+        """Have `seats` seats."""
+        self.flying += [{} for _ in range(seats - len(self.flying))]
+
     def settle(self, seat: int, task_id: int) -> Task | None:
         """Take the task out of the book; None if it is not there (a frame of a task already settled)."""
         return self.flying[seat].pop(task_id, None)

@@ -51,6 +51,10 @@ class Backend(Protocol):
 
     waitset: WaitSet
     spin_us: int
+    memory_bytes: int | None
+
+    def weigh(self, pid: int) -> int:
+        """How many bytes of memory of its own a worker uses."""
 
     def launch(self, seat: int) -> tuple[Link, Child]:
         """Start a worker for `seat`; its first frame will be READY or BROKEN."""

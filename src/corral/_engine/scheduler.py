@@ -61,6 +61,17 @@ class Scheduler:
         self._suspect = (-1, 0)
         self.unsure = False  # whether `steal` wants to be called soon
 
+    def grow(self, seats: int) -> None:
+        """Have `seats` seats; the new ones are closed."""
+        more = seats - len(self._load)
+        self._load += [0] * more
+        self._open += [False] * more
+        self._settled += [0] * more
+
+    def idle(self) -> dict[int, int]:
+        """The seats that have nothing to do, and how many tasks each has settled."""
+        return {seat: self._settled[seat] for seat in self._idle}
+
     def open(self, seat: int) -> None:
         """A fresh worker sits here now, with nothing in flight."""
         self._load[seat] = 0

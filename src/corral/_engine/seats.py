@@ -29,6 +29,8 @@ class Seat:
         "passing",
         "quota",
         "ready",
+        "reason",
+        "retired",
         "send",
         "stopping",
         "stuck",
@@ -52,6 +54,8 @@ class Seat:
         self.ready = False
         self.stopping = False  # gets no more tasks
         self.told = False  # ... and knows it
+        self.reason = ""  # why we kill it
+        self.retired = False  # it leaves for good
         self.watch = Watch()
         self.stuck: tuple[int, float] | None = None  # the task it does not take, and since when we know
         self.look_at_s = float("inf")  # when the warden will look here

@@ -50,7 +50,7 @@ def run(payload: bytes | memoryview, fds: Sequence[int]) -> None:
         initializer, initargs = given
     except BaseException as error:
         _refuse(link, error)
-    serve(link, initializer, initargs, exit_is_result=exit_is_result)
+    serve(link, initializer, initargs, exit_is_result=exit_is_result, memory_bytes=ways["memory"])
 
 
 # Launched with SIGINT held back: a Ctrl-C in a worker's first moments is none of its business either.
@@ -69,7 +69,7 @@ def serve_forked(
     _leave_interrupts_to_the_parent()
     link = _attach(*where)
     _begin(link, ways)
-    serve(link, initializer, initargs, exit_is_result=exit_is_result)
+    serve(link, initializer, initargs, exit_is_result=exit_is_result, memory_bytes=ways["memory"])
 
 
 def _attach(link_ref: int, bell_fd: int, words_fd: int, spin_us: int) -> Link:
@@ -94,6 +94,7 @@ def serve(
     initargs: Sequence[Any],
     *,
     exit_is_result: bool,
+    memory_bytes: int | None = None,
 ) -> None:
     """Run the initializer, report READY, then work until a STOP frame."""
     me = os.getpid()
@@ -105,7 +106,7 @@ def serve(
                 if exit_is_result:
                     _log_as_executors_do(error)
                 _refuse(link, error)
-        worker = _Worker(link, exit_is_result=exit_is_result)
+        worker = _Worker(link, exit_is_result=exit_is_result, memory_bytes=memory_bytes)
         link.reply(wire.READY, 0, 0, b"")
         worker.loop()
     finally:
@@ -142,6 +143,18 @@ def _log_as_executors_do(error: BaseException) -> None:
         logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=error)
 
 
+def _guarded(link: Link, memory_bytes: int) -> Callable[[], tuple[int, int, int, Any] | None]:
+    """Take frames only below a memory limit; a worker that is above it from the start refuses to work."""
+    from corral._worker.memory import Guard, own_bytes
+
+    used = own_bytes()
+    if used > memory_bytes:
+        from corral.errors import PoolError
+
+        _refuse(link, PoolError(f"a worker uses {used} bytes before its first task, more than memory_limit"))
+    return Guard(link, memory_bytes).recv
+
+
 def _refuse(link: Link, error: BaseException) -> None:
     link.reply(wire.BROKEN, 0, 0, encode_failure(error, "initializing"))
     sys.exit(1)
@@ -160,8 +173,11 @@ class _Undefined:
 class _Worker:
     """The functions a worker has received, and the loop that runs them."""
 
-    def __init__(self, link: Link, *, exit_is_result: bool) -> None:
+    def __init__(self, link: Link, *, exit_is_result: bool, memory_bytes: int | None = None) -> None:
         self._link = link
+        self._recv: Callable[[], tuple[int, int, int, Any] | None] = link.recv
+        if memory_bytes is not None:
+            self._recv = _guarded(link, memory_bytes)
         self._functions: dict[int, Callable[..., Any]] = {}
         self._lethal: tuple[type[BaseException], ...] = () if exit_is_result else (SystemExit,)
         self.running = listen(link)
@@ -170,7 +186,7 @@ class _Worker:
     def loop(self) -> None:
         """Take frames until STOP."""
         link, functions, running = self._link, self._functions, self.running
-        recv, reply, elapsed_ns, enter = link.recv, link.reply, link.elapsed_ns, link.enter
+        recv, reply, elapsed_ns, enter = self._recv, link.reply, link.elapsed_ns, link.enter
         while True:
             frame = recv()
             if frame is None:
