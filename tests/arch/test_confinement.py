@@ -37,7 +37,7 @@ RUN_ON_OURS = {
     "corral.dummy.connection": "dummy.connection: two queues",
     "corral._threadpool": "pool: its ThreadPool alone, which has no processes",
 }
-PURE = ("scheduler", "ledger", "supervision", "chunking")
+PURE = ("agenda", "chunking", "deadlines", "ledger", "retry", "scheduler", "sizing", "supervision")
 IMPURE = {"os", "time", "threading", "random", "select", "signal", "socket", "subprocess"}
 
 
