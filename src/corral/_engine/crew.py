@@ -32,7 +32,7 @@ from corral._engine.scheduler import Scheduler
 from corral._engine.seats import Seat
 from corral._engine.sizing import IDLE_S, Idleness
 from corral._engine.supervision import Supervisor
-from corral._engine.warden import Warden
+from corral._engine.warden import Return, Warden
 from corral.errors import describe_exit
 
 TYPE_CHECKING = False
@@ -208,7 +208,7 @@ class Crew:
         if self.broken is not None or self.dismissed:
             return False
         self.ledger.later[task.id] = task
-        self.agenda.add(monotonic() + delay_s, _Return(self, task))
+        self.agenda.add(monotonic() + delay_s, Return(self, task))
         return True
 
     def resume(self, task: Task) -> None:
@@ -588,16 +588,3 @@ class Crew:
             arrivals.call(task.sink.failed, task, again(error))
         for seat in self._seats.values():
             self._scheduler.close(seat.index)
-
-
-class _Return:
-    """An entry of the agenda: a task that was put off."""
-
-    __slots__ = ("_crew", "_task")
-
-    def __init__(self, crew: Crew, task: Task) -> None:
-        self._crew = crew
-        self._task = task
-
-    def run(self) -> None:
-        self._crew.resume(self._task)

@@ -155,3 +155,16 @@ class _Stop:
 
     def run(self) -> None:
         self._warden.look_at_cancelled(self)
+
+
+class Return:
+    """An entry of the agenda: a task that was put off."""
+
+    __slots__ = ("_crew", "_task")
+
+    def __init__(self, crew: Crew, task: Task) -> None:
+        self._crew = crew
+        self._task = task
+
+    def run(self) -> None:
+        self._crew.resume(self._task)
