@@ -40,3 +40,37 @@ def test_workers_leave_ctrl_c_to_the_parent_from_their_first_moment(method: str)
         start_new_session=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "12\n", "")
+
+
+INTERRUPTED_MAP = """
+    import os, signal, sys, time
+    import corral
+
+    def work(number):
+        if number == 6:
+            os.kill(PARENT, signal.SIGINT)
+            time.sleep(60)
+        return number * number
+
+    PARENT = os.getpid()
+    pool = corral.get_context(sys.argv[1]).Pool(1)
+    try:
+        pool.map(work, range(100), chunksize=2)
+    except KeyboardInterrupt as interrupt:
+        print(sorted(interrupt.results.items()))
+    pool.terminate()
+    pool.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
+def test_what_a_map_had_done_is_on_the_interrupt(method: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED_MAP), method],
+        check=False,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+    expected = [(number, number * number) for number in range(6)]
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")

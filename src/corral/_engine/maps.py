@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from corral._engine.terms import Terms
 
 
+_PENDING = object()
+"""Stands for the value of an item that has none yet."""
+
+
 class MapCall(Gate, Chunked):
     """A map over a sequence, collected into a list; source of its chunks and sink of their outcomes.
 
@@ -72,7 +76,7 @@ class MapCall(Gate, Chunked):
         self._chunker = Chunker(engine.workers, chunksize)
         # Chunks that follow the duration of their items need no more than one to run and one to wait.
         self.depth = 2 if chunksize is None else None
-        self.value: list[Any] = [None] * len(items)
+        self.value: list[Any] = [_PENDING] * len(items)
         self.error: BaseException | None = None
 
     def start(self) -> None:
@@ -92,6 +96,10 @@ class MapCall(Gate, Chunked):
         """Return how many items have an outcome, and how many there are (`Watched`)."""
         total = len(self.value)
         return total - max(0, self._left), total
+
+    def so_far(self) -> dict[int, Any]:
+        """Return the values that have arrived, by the item's index."""
+        return {index: value for index, value in enumerate(self.value) if value is not _PENDING}
 
     @property
     def over(self) -> bool:

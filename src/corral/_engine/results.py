@@ -44,12 +44,20 @@ class _Result:
         Raises:
             multiprocessing.TimeoutError: it was not ready in time; the task goes on.
             Exception: what the task raised, with the worker's traceback as its cause.
+            KeyboardInterrupt: while it waits; of a map, its attribute `results` has the values so far, by index.
         """
-        if not self.done and not self._engine.wait_for(self, timeout):  # type: ignore[arg-type]
-            raise _timeout_error()
+        try:
+            if not self.done and not self._engine.wait_for(self, timeout):  # type: ignore[arg-type]
+                raise _timeout_error()
+        except KeyboardInterrupt as interrupt:
+            self._interrupted(interrupt)
+            raise
         if self.error is not None:
             raise self.error
         return self.value
+
+    def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
+        """Tell who catches the interrupt what there is so far."""
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is ready, at most `timeout` seconds."""
@@ -155,6 +163,9 @@ class MapResult(_Result, MapCall):
         super().__init__(
             engine, function, items, star=star, chunksize=chunksize, terms=terms, collect=collect
         )
+
+    def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
+        interrupt.results = self.so_far()  # type: ignore[attr-defined]
 
     def open(self) -> None:
         """Have the callback called, and then be done."""
