@@ -44,7 +44,7 @@ class _Result:
         Raises:
             multiprocessing.TimeoutError: it was not ready in time; the task goes on.
             Exception: what the task raised, with the worker's traceback as its cause.
-            KeyboardInterrupt: while it waits; of a map, its attribute `results` has the values so far, by index.
+            KeyboardInterrupt: while it waits; of a map, its `results` has the values so far, by index.
         """
         try:
             if not self.done and not self._engine.wait_for(self, timeout):  # type: ignore[arg-type]
