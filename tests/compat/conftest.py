@@ -87,7 +87,8 @@ class Lanes:
 
     def report(self) -> str:
         """Return what became of each test, as JSON."""
-        rows = [[*test, *future.result()] for test, future in self.futures.items() if future.done()]
+        done = [(test, future) for test, future in self.futures.items() if future.done()]
+        rows = [[*test, *future.result()] for test, future in done if future.exception() is None]
         rows += [[*test, "not run", "", 0.0] for test in self.chosen if test not in self.futures]
         return json.dumps(rows, indent=0)
 

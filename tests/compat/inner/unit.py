@@ -112,7 +112,9 @@ class Telling(unittest.TestResult):
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().stopTest(test)
-        outcome, detail = self._outcome or ("failed", "")
+        if self._outcome is None:
+            return  # it was never begun, and its outcome has been told
+        outcome, detail = self._outcome
         self._outcome = None
         seconds = round(time.monotonic() - self._began, 3)
         self.tell(
