@@ -289,6 +289,17 @@ class ProcessPoolExecutor(Executor):
         if wait:
             engine.join()
 
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Wait for all futures; after a Ctrl-C stop what runs instead."""
+        try:
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                self._engine.terminate(pool_broken("the program was interrupted", error))
+            self.shutdown(wait=True)
+        except KeyboardInterrupt as again:
+            # Once more, or while waiting for what runs.
+            self._engine.terminate(pool_broken("the program was interrupted", again), kill=True)
+            raise
+
     def terminate_workers(self) -> None:
         """Stop the workers at once (SIGTERM); futures not done fail with `BrokenProcessPool`."""
         self._engine.terminate(pool_broken("the executor's workers were terminated", None))

@@ -16,6 +16,7 @@ from corral._codec import _classes, _names
 from corral._codec import _registry as registry
 from corral._codec._pickler import EntangledError, Met, RestartError, ValuePickler
 from corral._codec._registry import DEFINE, VALUES, Definition
+from corral._launch.tree import is_common, lineage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _register(
     labels: tuple[str | None, ...],
 ) -> Definition:
     met = pickler.meet()
-    definition = new_definition(DEFINE, met, numbers, labels, pickler.result)
+    definition = new_definition(DEFINE, met, numbers, labels, pickler.result, inline=inline)
     definition.body = pickler.result
     definition.cells = tuple(met.cells)
     definition.volatile = met.volatile
@@ -162,11 +163,15 @@ def new_definition(
     labels: tuple[str | None, ...],
     body: bytes,
     direct: tuple[Key, ...] = (),
+    inline: tuple[object, ...] = (),
 ) -> Definition:
     origin = registry.origin()
     names = tuple(met.names) if met else ()
     direct = tuple(met.direct) if met else direct
-    blob = dumps((kind, origin, numbers, labels, names, direct, body), 5)
+    # Who was forked from this process, or this one from it, has what is named there already.
+    common = bool(inline) and all(map(is_common, labels, inline))
+    kin = (lineage(), tuple(map(id, inline))) if common else None
+    blob = dumps((kind, origin, numbers, labels, names, direct, body, kin), 5)
     keys = tuple((origin, number) for number in numbers)
     definition = Definition(kind, blob, keys=keys, labels=labels, names=names, direct=direct)
     definition.spaces = tuple(met.main_spaces.values()) if met else ()

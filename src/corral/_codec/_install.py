@@ -18,6 +18,7 @@ from types import CellType, FunctionType
 
 from corral._codec import _registry as registry
 from corral._codec._registry import BIND, CALLABLE, DEFINE, MISSING, VALUES, Definition
+from corral._launch.tree import is_common, lineage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ def load(blob: bytes, *, upstream: bool) -> object:
     Names are bound for good when the parent says so (upstream); what merely passes by (a queue's item, a
     result) must not replace what a name means here.
     """
-    kind, origin, numbers, labels, names, direct, body = loads(blob)
+    kind, origin, numbers, labels, names, direct, body, kin = loads(blob)
     if kind == DEFINE:
         keys = tuple((origin, number) for number in numbers)
+        if kin is not None and registry.resolve(keys[0]) is MISSING:
+            _know_inherited(keys, labels, *kin)
         return _load_definition(blob, keys, labels, names, direct, body, upstream=upstream)
     if kind == VALUES:
         _load_values(*loads(body), upstream=upstream)
@@ -85,6 +88,31 @@ def _load_definition(
                 registry.definitions[key] = definition
         definition.upstream = definition.upstream or upstream
     return root
+
+
+def _know_inherited(
+    keys: tuple[Key, ...],
+    labels: tuple[str | None, ...],
+    origins: tuple[int, ...],
+    addresses: tuple[int, ...],
+) -> None:
+    """Take for an object of a forked relative's `__main__` the one that is here, if it is the very same."""
+    if not set(origins).intersection(lineage()):
+        return
+    space = main_space()
+    found = [
+        space[label]
+        if label is not None and id(space.get(label)) == address and is_common(label, space[label])
+        else MISSING
+        for label, address in zip(labels, addresses, strict=True)
+    ]
+    if MISSING in found:
+        # They are built together, and refer to each other: all of them, or none.
+        return
+    with registry.lock:
+        for key, obj in zip(keys, found, strict=True):
+            registry.objects.setdefault(key, obj)
+            registry.keys.setdefault(id(obj), key)
 
 
 def _load_values(modules: dict[str, str], values: bytes, absent: dict[str, str], *, upstream: bool) -> None:

@@ -19,6 +19,8 @@ import sys
 from _thread import RLock
 from _weakref import ref
 
+from corral._launch.tree import origin as origin
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CellType
@@ -44,7 +46,6 @@ absent: dict[str, str] = {}  # what was not sent to this process, and why: a glo
 sources: dict[str, list[str]] = {}  # of notebook cells that functions came from
 generation = 0  # how many snapshots there have been
 _numbers = itertools.count(1)
-_origin = 0
 
 
 class Group:
@@ -131,14 +132,6 @@ def next_generation() -> int:
     return generation
 
 
-def origin() -> int:
-    """This process's name in keys: random, so that no two processes of a tree share one."""
-    global _origin  # noqa: PLW0603 - one process, one origin
-    if not _origin:
-        _origin = int.from_bytes(os.urandom(8), "little") | 1
-    return _origin
-
-
 def key_of(obj: object) -> Key | None:
     """The key of an object that has been sent or received, if it has."""
     key = keys.get(id(obj))
@@ -182,8 +175,7 @@ def remember(key: Key, obj: object, *, weakly: bool = False) -> None:
 
 def _in_forked_child() -> None:
     """A forked child knows all that its parent knew, and so the other way round; new keys are its own."""
-    global _origin, lock  # noqa: PLW0603 - the parent's lock may have been held by a thread that is not here
-    _origin = 0
+    global lock  # noqa: PLW0603 - a thread that is not here may have held the parent's
     lock = RLock()
     for definition in list(definitions.values()):
         definition.upstream = True

@@ -8,6 +8,7 @@ Runs in: the parent, whichever thread delivers.
 
 from __future__ import annotations
 
+import sys
 from _random import Random
 
 from corral._channel import wire
@@ -83,9 +84,9 @@ def put_off(engine: Engine, task: TermedTask, attempt: int, body: Any, buffers: 
 
 def is_lost(error: BaseException) -> bool:
     """Whether the error says that a task's worker died of itself or of the task."""
-    from corral.errors import WorkerLost
-
-    return isinstance(error, WorkerLost)
+    # Nobody has one while the class is not there; and at the interpreter's end it cannot be loaded any more.
+    late = sys.modules.get("corral._errors_late")
+    return late is not None and isinstance(error, late.WorkerLost)
 
 
 def poisoned(error: BaseException, deaths: int) -> BaseException:

@@ -104,6 +104,7 @@ class Stream(Chunked):
         self._chunk_first = -1
         self._listed = False
         self._input_over = False
+        self._input_error_at = -1  # where among the ready ones the input's own error is
         self.values: Iterator[Any] = iter(())
         self.flawed = False  # whether there are failures among them
 
@@ -154,7 +155,7 @@ class Stream(Chunked):
         """
         ready = self._ready
         with self._lock:
-            first = self._handed if self._ordered or not ready else next(iter(ready))
+            first = self._handed if self._ordered else self._any_ready()
             if first not in ready:
                 if self._over():
                     raise StopIteration
@@ -172,6 +173,15 @@ class Stream(Chunked):
             self.flawed = flawed
             self._condition.notify_all()
         return True
+
+    def _any_ready(self) -> int:
+        """The index of a chunk that is ready, or -1; the input's error comes after all before it."""
+        if self._input_error_at < 0:
+            return next(iter(self._ready), -1)
+        for first in self._ready:
+            if first != self._input_error_at:
+                return first
+        return self._input_error_at if not self._outstanding and self.exhausted else -1
 
     def _over(self) -> bool:
         return not (self._outstanding or self._ready) and self.exhausted
@@ -193,7 +203,7 @@ class Stream(Chunked):
         """Whether the next result is there, or there will be none (`Waitable`)."""
         if self._ordered:
             return self._handed in self._ready or self._over()
-        return bool(self._ready) or self._over()
+        return (bool(self._ready) and self._any_ready() >= 0) or self._over()
 
     def park(self, timeout_s: float | None) -> None:
         """Sleep until `done` or the time is up (`Waitable`)."""
@@ -436,7 +446,8 @@ class Stream(Chunked):
                 return
             self._input_over = True
             if error is not None:
-                self._ready[self._next + len(self._pulled)] = _Flawed([ItemFailure(error)])
+                self._input_error_at = self._next + len(self._pulled)
+                self._ready[self._input_error_at] = _Flawed([ItemFailure(error)])
             self._condition.notify_all()
         self._engine.look_again()
 

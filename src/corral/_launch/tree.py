@@ -23,7 +23,10 @@ __all__ = [
     "creator",
     "follow_parent",
     "heap",
+    "is_common",
     "leave_zygote",
+    "lineage",
+    "origin",
     "parent_fd",
     "parents_heap",
     "root",
@@ -39,6 +42,10 @@ _parents_heap: Heap | None = None
 _parents_heap_fd = -1
 _self: tuple[int, int] = (0, -1)
 _parent_fd = -1
+_origin = 0
+_forked_from: tuple[int, ...] = ()
+_inherited: dict[str, int] | None = None
+"""By name, what `__main__` had when this process was forked; None in one that was not."""
 _is_zygote = False
 # Of the process that imports this: a forked child has it from its parent, a launched one is told its tree's.
 _root: tuple[int, int] = (os.getpid(), identity())
@@ -146,18 +153,46 @@ def follow_parent(fd: int, created_by: int) -> None:
         die_with(fd)
 
 
+def origin() -> int:
+    """This process's name among those that exchange objects: random, so that no two of a tree share one."""
+    global _origin  # noqa: PLW0603  (one process, one origin)
+    if not _origin:
+        _origin = int.from_bytes(os.urandom(8), "little") | 1
+    return _origin
+
+
+def lineage() -> tuple[int, ...]:
+    """The processes whose memory this one's began as, itself first.
+
+    What two processes of a lineage had before they parted lies at the same address in both.
+    """
+    return (origin(), *_forked_from)
+
+
+def is_common(name: str | None, value: object) -> bool:
+    """Whether what a name of `__main__` means here is what it may mean in a relative of the lineage."""
+    return name is not None and (_inherited is None or _inherited.get(name) == id(value))
+
+
 def _after_fork() -> None:
     """Make a forked child's state its own: the parent's heap is its parent's, and so are held locks.
 
     The zygote is nobody's parent in that sense: its children have the heap of the process that it serves,
     even if a module that was preloaded there has made something in a heap of its own.
     """
-    global _lock, _heap, _parents_heap  # noqa: PLW0603
+    global _forked_from, _heap, _inherited, _lock, _origin, _parents_heap  # noqa: PLW0603
     _lock = allocate_lock()
+    if _is_zygote:
+        # Its children have a `__main__` of their own, and are told of the parent's.
+        _forked_from, _inherited = (), None
+    else:
+        _forked_from = (_origin, *_forked_from)
+        _inherited = {name: id(value) for name, value in sys.modules["__main__"].__dict__.items()}
+    _origin = 0
     if _heap is not None and not _is_zygote:
         _parents_heap = _heap
     _heap = None
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=origin, after_in_child=_after_fork)
