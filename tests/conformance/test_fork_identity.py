@@ -62,7 +62,7 @@ AT_EXIT = """
 
     def work(number):
         time.sleep(0.05)
-        os.write(1, b"%d\n" % number)
+        os.write(1, bytes([48 + number, 32]))
 
     pool = corral.Pool(2)
     unfinished = pool.map_async(time.sleep, [60] * 9)

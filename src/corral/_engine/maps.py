@@ -121,6 +121,9 @@ class MapCall(Gate, Chunked):
                 first, end = self._cut
             try:
                 task = self._make(first, self._items[first:end])
+            except KeyboardInterrupt:
+                # Not the items' fault: the chunk is made again, should somebody still want it.
+                raise
             except BaseException as error:
                 self._cut = None
                 self._unsent(first, end, error)

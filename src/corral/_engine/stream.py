@@ -327,6 +327,9 @@ class Stream(Chunked):
     def _encoded(self, first: int, items: Sequence[Any]) -> Task | None:
         try:
             task = self._make(first, items)
+        except KeyboardInterrupt:
+            # Not the items' fault: they are tried again, should somebody still want them.
+            raise
         except BaseException as error:
             if len(items) == 1:
                 self._arrived([(first, _Flawed([ItemFailure(error)]))])
